@@ -1,0 +1,2 @@
+//! placeholder head, written below
+pub mod error;
