@@ -1,0 +1,25 @@
+// The first script of the page. It takes away, before anything else can run, the ways out that the page's
+// Content-Security-Policy does not cover. docs/PRIVACY.md says what each line is for and what it cannot do.
+"use strict";
+(() => {
+  // Peer connections are outside every widely shipped directive; spoken text may be sent to a speech service.
+  const gone = [
+    "RTCPeerConnection", "webkitRTCPeerConnection", "RTCDataChannel", "RTCIceTransport",
+    "SpeechRecognition", "webkitSpeechRecognition", "SpeechSynthesisUtterance", "speechSynthesis",
+  ];
+  for (const name of gone) {
+    try {
+      delete window[name];
+    } catch {
+      // Not deletable here: shadowed below.
+    }
+    if (name in window) Object.defineProperty(window, name, { value: undefined });
+  }
+  // The page never opens a window by script. Links that a person clicks do not come this way.
+  Object.defineProperty(window, "open", { value: () => null });
+  // Nor does it ever go elsewhere. The address bar, reload and the back button are not affected.
+  window.navigation?.addEventListener("navigate", (event) => {
+    const stays = event.navigationType === "reload" || event.navigationType === "traverse";
+    if (!stays && !event.destination.sameDocument && event.cancelable) event.preventDefault();
+  });
+})();

@@ -1,0 +1,626 @@
+// @ts-check
+// The JavaScript API. One ES module without dependencies:
+//
+//   const student = await Understudy.load(file, { onProgress, signal });
+//   for await (const chunk of student.chat.completions.create({ messages, stream: true })) ...
+//
+// Types for editors are in understudy.d.ts. The engine runs in one dedicated worker (worker.js), started from a
+// blob: URL so that it lives under the policy of the page that embeds it.
+
+const BASE = new URL("../", import.meta.url);
+
+/** Everything that this module throws: a stable code, a sentence, and a sentence saying what to do next. */
+export class UnderstudyError extends Error {
+  /** @param {string} code @param {string} message @param {string} [hint] */
+  constructor(code, message, hint = "") {
+    super(message);
+    this.name = "UnderstudyError";
+    this.code = code;
+    this.hint = hint;
+  }
+
+  /** @param {any} error @param {string} [code] */
+  static from(error, code = "internal") {
+    if (error instanceof UnderstudyError) return error;
+    return new UnderstudyError(error?.code && typeof error.code === "string" ? error.code : code, error?.message ?? String(error), error?.hint);
+  }
+}
+
+const aborted = () => new UnderstudyError("aborted", "Stopped.", "Send again when you like; nothing was lost.");
+const closed = () => new UnderstudyError("no-student", "No student is open.", "Open a student first.");
+
+// ---------------------------------------------------------------------------------------------- downloads
+
+/**
+ * The hidden frame that may connect, for pages whose own policy forbids it. It is made when first needed and
+ * removed when its last download has ended.
+ */
+class Loader {
+  /** @param {URL} base @param {boolean} elsewhere */
+  constructor(base, elsewhere) {
+    this.url = new URL(elsewhere ? "loader.html#address" : "loader.html#site", base);
+    /** @type {HTMLIFrameElement | null} */ this.frame = null;
+    /** @type {Promise<Window> | null} */ this.ready = null;
+    this.active = 0;
+  }
+
+  open() {
+    return (this.ready ??= new Promise((resolve, reject) => {
+      const frame = document.createElement("iframe");
+      frame.hidden = true;
+      frame.title = "Downloads";
+      frame.setAttribute("aria-hidden", "true");
+      frame.referrerPolicy = "no-referrer";
+      frame.src = this.url.href;
+      const fail = () => {
+        removeEventListener("message", hello);
+        this.remove();
+        reject(new UnderstudyError("io", "The loader frame did not answer.", "Reload the page."));
+      };
+      const timer = setTimeout(fail, 20_000);
+      const hello = (/** @type {MessageEvent} */ event) => {
+        if (event.source !== frame.contentWindow || event.data?.understudy !== "loader-ready") return;
+        clearTimeout(timer);
+        removeEventListener("message", hello);
+        resolve(/** @type {Window} */ (frame.contentWindow));
+      };
+      addEventListener("message", hello);
+      this.frame = frame;
+      (document.body ?? document.documentElement).append(frame);
+    }));
+  }
+
+  remove() {
+    this.frame?.remove();
+    this.frame = this.ready = null;
+  }
+
+  /** @param {string} url @param {AbortSignal} [signal] @returns {Promise<{ size?: number, stream: ReadableStream<Uint8Array> }>} */
+  async get(url, signal) {
+    this.active++;
+    const done = () => {
+      if (--this.active === 0) setTimeout(() => this.active === 0 && this.remove(), 500);
+    };
+    try {
+      const frame = await this.open();
+      const { port1: port, port2 } = new MessageChannel();
+      signal?.addEventListener("abort", () => port.postMessage("abort"), { once: true });
+      const next = () => new Promise((resolve) => (port.onmessage = ({ data }) => resolve(data)));
+      const answer = next();
+      frame.postMessage({ url }, this.url.origin, [port2]);
+      const first = await answer;
+      if (first.error) throw new Error(first.error);
+      const body = first.stream?.getReader();
+      const read = body ? () => body.read() : async () => {
+        const piece = next();
+        port.postMessage("next");
+        const { error, ...rest } = await piece;
+        if (error) throw new Error(error);
+        return rest;
+      };
+      const stream = new ReadableStream({
+        async pull(controller) {
+          try {
+            const { done: end, value } = await read();
+            if (!end) return controller.enqueue(value);
+            controller.close();
+          } catch (error) {
+            controller.error(signal?.aborted ? aborted() : error);
+          }
+          done();
+        },
+        cancel() {
+          port.postMessage("abort");
+          done();
+        },
+      });
+      return { size: first.size, stream };
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+}
+
+/** @type {Map<string, Loader>} */ const loaders = new Map();
+
+/** Does the page's own policy forbid connections? Then downloads go through the loader frame. */
+function pageMayConnect() {
+  if (typeof document === "undefined") return true;
+  for (const meta of document.querySelectorAll("meta[http-equiv]")) {
+    const policy = /** @type {HTMLMetaElement} */ (meta);
+    if (/^content-security-policy$/i.test(policy.httpEquiv) && /connect-src\s+'none'/.test(policy.content)) return false;
+  }
+  return true;
+}
+
+/**
+ * Opens a download. @param {string | URL} address
+ * @param {{ signal?: AbortSignal, assets?: string | URL, loader?: boolean }} [options]
+ * @returns {Promise<{ size?: number, stream: ReadableStream<Uint8Array> }>}
+ */
+async function download(address, { signal, assets = BASE, loader = !pageMayConnect() } = {}) {
+  const base = new URL(assets, globalThis.document?.baseURI);
+  const url = new URL(address, base);
+  try {
+    if (signal?.aborted) throw aborted();
+    if (loader) {
+      const key = `${base.href} ${url.origin === base.origin}`;
+      if (!loaders.has(key)) loaders.set(key, new Loader(base, url.origin !== base.origin));
+      return await /** @type {Loader} */ (loaders.get(key)).get(url.href, signal);
+    }
+    const response = await fetch(url, { signal, referrerPolicy: "no-referrer" });
+    if (!response.ok || !response.body) throw new Error(`the server answered ${response.status} ${response.statusText}`.trim());
+    const packed = response.headers.has("content-encoding");
+    return { size: packed ? undefined : Number(response.headers.get("content-length")) || undefined, stream: response.body };
+  } catch (error) {
+    if (signal?.aborted) throw aborted();
+    if (error instanceof UnderstudyError) throw error;
+    const name = url.pathname.split("/").pop() || url.host;
+    throw new UnderstudyError("io", `${name} could not be downloaded: ${error instanceof Error ? error.message : error}.`,
+      "Check the connection and the address, then try again.");
+  }
+}
+
+/**
+ * A stream as one Blob, counting. @param {{ size?: number, stream: ReadableStream<Uint8Array> }} source
+ * @param {(loaded: number, total: number | undefined) => void} [onProgress]
+ */
+async function collect({ size, stream }, onProgress) {
+  let loaded = 0;
+  const counted = stream.pipeThrough(new TransformStream({
+    transform(piece, controller) {
+      loaded += piece.byteLength;
+      onProgress?.(loaded, size);
+      controller.enqueue(piece);
+    },
+  }));
+  try {
+    return await new Response(counted).blob();
+  } catch (error) {
+    if (error instanceof UnderstudyError) throw error;
+    throw new UnderstudyError("io", `The download broke off after ${loaded} bytes.`, "Check the connection, then try again.");
+  }
+}
+
+// ------------------------------------------------------------------------------------------------- engine
+
+/** The text of the worker's blob: URL. Ways out that no policy covers are taken away before anything is imported. */
+const workerText = (/** @type {string} */ url) => `
+for (const name of ["RTCPeerConnection", "webkitRTCPeerConnection", "RTCDataChannel"]) {
+  try { delete self[name]; } catch {}
+  if (name in self) Object.defineProperty(self, name, { value: undefined });
+}
+import(${JSON.stringify(url)}).catch((error) => postMessage({ event: "failed", message: String(error) }));
+`;
+
+/**
+ * One worker with one device. Holds at most one open student; calls are answered one after the other.
+ * Events: "notice" with detail { kind, message, hint? }; kinds are listed in understudy.d.ts.
+ */
+class Engine extends EventTarget {
+  /** @param {any} options */
+  constructor(options) {
+    super();
+    this.options = options;
+    /** @type {any} */ this.device = null;
+    /** @type {Worker | null} */ this.worker = null;
+    /** @type {Map<number, any>} */ this.calls = new Map();
+    this.next = 1;
+    /** @type {Student | null} */ this.student = null;
+    /** @type {ArrayBuffer | null} */ this.wasm = null;
+    /** @type {Promise<void> | null} */ this.restarting = null;
+    this.closed = false;
+  }
+
+  /** @param {any} [options] */
+  static async start(options = {}) {
+    const engine = new Engine(options);
+    try {
+      const base = new URL(options.assets ?? BASE, globalThis.document?.baseURI);
+      const file = await download("wasm/understudy_bg.wasm", { ...options, assets: base });
+      engine.wasm = await (await collect(file, (loaded, total) => options.onProgress?.({ phase: "engine", loaded, total }))).arrayBuffer();
+      engine.glue = new URL("wasm/understudy.js", base).href;
+      engine.code = new URL("www/worker.js", base).href;
+      await engine.boot(options.signal);
+      return engine;
+    } catch (error) {
+      engine.close();
+      throw UnderstudyError.from(error);
+    }
+  }
+
+  /** @param {AbortSignal} [signal] */
+  async boot(signal) {
+    const url = URL.createObjectURL(new Blob([workerText(/** @type {string} */ (this.code))], { type: "text/javascript" }));
+    const worker = new Worker(url, { type: "module", name: "understudy" });
+    this.worker = worker;
+    await new Promise((resolve, reject) => {
+      const failed = (/** @type {string} */ why) => reject(new UnderstudyError("internal", `The engine's worker did not start: ${why}.`, "Reload the page."));
+      worker.onerror = (event) => failed(event.message || "its script could not be run");
+      worker.onmessage = ({ data }) => (data.event === "hello" ? resolve(undefined) : failed(data.message));
+    }).finally(() => URL.revokeObjectURL(url));
+    worker.onmessage = ({ data }) => this.receive(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.crash(event.message);
+    };
+    const { gpu = "auto", subgroups, f16 } = this.options;
+    this.device = await this.call("start", { glue: this.glue, wasm: this.wasm, options: { gpu, subgroups, f16 } }, { signal });
+  }
+
+  /** @param {any} data */
+  receive(data) {
+    if (data.event) return this.report(data);
+    const call = this.calls.get(data.id);
+    if (!call) return;
+    if (data.progress) call.onProgress?.(data.progress);
+    else if (data.delta) call.onDelta?.(data.delta);
+    else if (data.restart) call.onRestart?.();
+    else {
+      this.calls.delete(data.id);
+      call.tidy();
+      if (data.error) call.reject(new UnderstudyError(data.error.code, data.error.message, data.error.hint));
+      else call.resolve(data.result);
+      if (data.error?.code === "crashed") this.crash(data.error.detail);
+    }
+  }
+
+  /** @param {any} data */
+  report({ event, ...detail }) {
+    if (event === "device-rebuilt") this.device = detail.device;
+    const words = {
+      "device-lost": { message: detail.message, hint: detail.hint },
+      "device-rebuilt": { message: "The GPU is back and the student is loaded again." },
+    }[event] ?? {};
+    this.dispatchEvent(new CustomEvent("notice", { detail: { kind: event, ...detail, ...words } }));
+  }
+
+  /** The worker is beyond use: what was asked of it fails, and another takes its place with the same student. @param {string} [detail] */
+  crash(detail) {
+    if (this.closed || this.restarting) return;
+    const { student } = this;
+    this.worker?.terminate();
+    this.worker = null;
+    const error = new UnderstudyError("crashed", "The engine stopped unexpectedly.", "It is started again by itself; then try once more.");
+    for (const call of this.calls.values()) {
+      call.tidy();
+      call.reject(error);
+    }
+    this.calls.clear();
+    this.report({ event: "engine-crashed", message: error.message, hint: error.hint, detail });
+    this.restarting = (async () => {
+      await this.boot();
+      if (student) await this.call("open", { blob: student.blob, context: student.details.context }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
+    })().then(
+      () => {
+        this.restarting = null;
+        this.report({ event: "engine-restarted", device: this.device, message: "The engine runs again and the student is loaded." });
+      },
+      (failure) => {
+        this.restarting = null;
+        this.worker?.terminate();
+        this.worker = null;
+        this.report({ event: "engine-failed", message: failure.message, hint: "Reload the page." });
+      },
+    );
+  }
+
+  /**
+   * @param {string} type @param {any} args
+   * @param {{ signal?: AbortSignal, onProgress?: Function, onDelta?: Function, onRestart?: Function, transfer?: Transferable[] }} [options]
+   * @param {boolean} [inRestart]
+   * @returns {Promise<any>}
+   */
+  async call(type, args, { signal, transfer = [], ...listeners } = {}, inRestart = type === "start") {
+    if (this.restarting && !inRestart) await this.restarting;
+    if (signal?.aborted) throw aborted();
+    if (!this.worker) throw this.closed ? closed() : new UnderstudyError("crashed", "The engine is not running.", "Reload the page.");
+    const worker = this.worker;
+    const id = this.next++;
+    const flag = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4) : undefined;
+    return new Promise((resolve, reject) => {
+      const stop = () => {
+        if (flag) Atomics.store(new Int32Array(flag), 0, 1);
+        worker.postMessage({ type: "abort", target: id });
+      };
+      signal?.addEventListener("abort", stop, { once: true });
+      this.calls.set(id, { resolve, reject, ...listeners, tidy: () => signal?.removeEventListener("abort", stop) });
+      worker.postMessage({ id, type, args, flag }, transfer);
+    });
+  }
+
+  /** What a file is and whether it would fit, before anything is loaded. @param {any} source @param {any} [options] */
+  async plan(source, options = {}) {
+    const blob = await this.fetch(source, options);
+    return this.call("plan", { blob, context: options.context }, options);
+  }
+
+  /** Opens a student in place of the one that is open; if it cannot be opened, that one stays. @param {any} source @param {any} [options] */
+  async open(source, options = {}) {
+    const blob = await this.fetch(source, options);
+    const details = await this.call("open", { blob, context: options.context }, options);
+    if (this.student) this.student.closed = true;
+    this.student = new Student(this, blob, details);
+    return this.student;
+  }
+
+  /** @param {any} source @param {any} options @returns {Promise<Blob>} */
+  async fetch(source, options) {
+    if (source instanceof Blob) return source;
+    if (typeof source !== "string" && !(source instanceof URL)) {
+      throw new UnderstudyError("bad-request", "A student is opened from a File, a Blob or an address.", "Pass one of these.");
+    }
+    const got = await download(new URL(source, globalThis.document?.baseURI), { ...this.options, signal: options.signal });
+    return collect(got, (loaded, total) => options.onProgress?.({ phase: "download", loaded, total }));
+  }
+
+  close() {
+    this.closed = true;
+    this.worker?.terminate();
+    this.worker = null;
+    for (const call of this.calls.values()) {
+      call.tidy();
+      call.reject(closed());
+    }
+    this.calls.clear();
+    if (this.student) this.student.closed = true;
+    this.student = null;
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ student
+
+class Student extends EventTarget {
+  /** @param {Engine} engine @param {Blob} blob @param {any} details */
+  constructor(engine, blob, details) {
+    super();
+    this.engine = engine;
+    this.blob = blob;
+    this.details = details;
+    this.closed = false;
+    this.ownsEngine = false;
+    engine.addEventListener("notice", (event) => {
+      if (!this.closed) this.dispatchEvent(new CustomEvent("notice", { detail: /** @type {CustomEvent} */ (event).detail }));
+    });
+    this.chat = { completions: { create: (/** @type {any} */ body, /** @type {any} */ options) => this.create(body, options, CHAT) } };
+    this.completions = { create: (/** @type {any} */ body, /** @type {any} */ options) => this.create(body, options, TEXT) };
+  }
+
+  info() {
+    return { ...this.details, device: this.engine.device.words };
+  }
+
+  get plan() {
+    return this.details;
+  }
+
+  get device() {
+    return this.engine.device;
+  }
+
+  /** @param {string} type @param {any} args @param {any} [options] */
+  ask(type, args, options) {
+    if (this.closed) return Promise.reject(closed());
+    return this.engine.call(type, args, options);
+  }
+
+  /** @param {ArrayLike<number>} ids @param {{ signal?: AbortSignal }} [options] */
+  logits(ids, options) {
+    return this.ask("logits", { ids: Uint32Array.from(ids) }, options);
+  }
+
+  /** @param {string} text @param {any} [options] */
+  tokenize(text, { signal, ...options } = {}) {
+    return this.ask("tokenize", { text, options }, { signal });
+  }
+
+  /** @param {any[]} messages @param {{ signal?: AbortSignal }} [options] */
+  count(messages, options) {
+    return this.ask("count", { messages: messages.map(({ role, content }) => ({ role, content })) }, options);
+  }
+
+  /** @param {any} body @param {any} options @param {Shape} shape */
+  create(body, options, shape) {
+    const { stream = false, signal = options?.signal, ...rest } = body ?? {};
+    if (!stream) {
+      return (async () => {
+        const result = await this.generate(shape.request(rest), { signal });
+        if (signal?.aborted) throw aborted();
+        return shape.whole(stamp(shape, this), result);
+      })();
+    }
+    return new CompletionStream(this, shape, rest, signal);
+  }
+
+  /** @param {any} request @param {any} options */
+  generate(request, options) {
+    return this.ask("chat", { request }, options);
+  }
+
+  /** Lets the next rebuild read the same student from elsewhere (its copy in the browser's storage). @param {Blob} blob */
+  async movedTo(blob) {
+    if (this.closed) return;
+    this.blob = blob;
+    await this.ask("source", { blob });
+  }
+
+  /** For tests: destroys the GPU device under the student, as a driver reset would. */
+  destroyDevice() {
+    return this.ask("destroyDevice", {});
+  }
+
+  async close() {
+    if (this.closed) return;
+    this.closed = true;
+    this.engine.student = null;
+    if (this.ownsEngine) this.engine.close();
+    else await this.engine.call("close", {});
+  }
+}
+
+/** @typedef {{ id: string, object: string, request: (body: any) => any, whole: (stamp: any, result: any) => any, piece: (delta: any) => any }} Shape */
+
+const KNOWN = new Set(["messages", "prompt", "model", "user", "n", "max_tokens", "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "seed",
+  "stop", "enable_thinking", "chat_template_kwargs", "stream_options", "store", "metadata"]);
+/** Settings of other servers that mean "off" with these values, and are not served with any other. */
+const OFF = { n: [1], frequency_penalty: [0], presence_penalty: [0], repetition_penalty: [1], logprobs: [false], tool_choice: ["none"] };
+
+/** @param {any} body */
+function settings(body) {
+  for (const [name, value] of Object.entries(body)) {
+    const off = /** @type {any} */ (OFF)[name];
+    if (value == null || (off ? off.includes(value) : KNOWN.has(name))) continue;
+    throw new UnderstudyError("bad-request", `The request cannot be served: ${name} is not known here.`, "Leave this setting out and send again.");
+  }
+  const { max_tokens = body.max_completion_tokens, temperature, top_k, top_p, min_p, seed, stop } = body;
+  const enable_thinking = body.enable_thinking ?? body.chat_template_kwargs?.enable_thinking;
+  const all = { max_tokens, temperature, top_k, top_p, min_p, seed, stop, enable_thinking };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value != null));
+}
+
+/** @param {any} content */
+function textOf(content) {
+  if (typeof content === "string") return content;
+  if (Array.isArray(content) && content.every((part) => part?.type === "text" && typeof part.text === "string")) return content.map((part) => part.text).join("");
+  throw new UnderstudyError("bad-request", "The request cannot be served: a message's content must be text.", "Send text only.");
+}
+
+/** @param {any} result */
+const extras = ({ usage, timings, context, ids }) => ({
+  usage: { ...usage, prompt_tokens_details: { cached_tokens: usage.cached_tokens } }, timings, context, ids,
+});
+
+/** @type {Shape} */
+const CHAT = {
+  id: "chatcmpl", object: "chat.completion",
+  request(body) {
+    if (!Array.isArray(body.messages) || body.messages.length === 0) {
+      throw new UnderstudyError("bad-request", "The request cannot be served: messages must be a list with at least one message.", "Add a message and send again.");
+    }
+    const messages = body.messages.map((/** @type {any} */ { role, content }) => ({ role: role === "developer" ? "system" : String(role), content: textOf(content) }));
+    return { ...settings(body), messages };
+  },
+  whole: (stamp, result) => ({
+    ...stamp,
+    choices: [{ index: 0, message: { role: "assistant", content: result.content, ...(result.reasoning ? { reasoning_content: result.reasoning } : {}) }, logprobs: null, finish_reason: result.finish_reason }],
+    ...extras(result),
+  }),
+  piece: ({ content, reasoning }) => ({ delta: { ...(content ? { content } : {}), ...(reasoning ? { reasoning_content: reasoning } : {}) } }),
+};
+
+/** @type {Shape} */
+const TEXT = {
+  id: "cmpl", object: "text_completion",
+  request(body) {
+    if (typeof body.prompt !== "string") throw new UnderstudyError("bad-request", "The request cannot be served: prompt must be text.", "Pass a prompt and send again.");
+    return { ...settings(body), prompt: body.prompt };
+  },
+  whole: (stamp, result) => ({ ...stamp, choices: [{ index: 0, text: result.content, logprobs: null, finish_reason: result.finish_reason }], ...extras(result) }),
+  piece: ({ content }) => ({ text: content ?? "" }),
+};
+
+/** @param {Shape} shape @param {Student} student */
+const stamp = (shape, student) => ({
+  id: `${shape.id}-${crypto.randomUUID()}`, object: shape.object, created: Math.floor(Date.now() / 1000), model: student.details.name,
+});
+
+/**
+ * A streamed answer: an async iterator of chunks. The last chunk carries finish_reason, usage, timings and context.
+ * `stop()` ends it early with what there is; leaving the loop ends it too; an aborted signal throws "aborted".
+ * After a lost device the answer goes on by itself; should it come out differently, one chunk has `restart: true`,
+ * and everything before it is to be forgotten.
+ */
+class CompletionStream {
+  /** @param {Student} student @param {Shape} shape @param {any} body @param {AbortSignal} [signal] */
+  constructor(student, shape, body, signal) {
+    this.control = new AbortController();
+    this.stopped = false;
+    /** @type {any[]} */ this.chunks = [];
+    /** @type {(() => void) | null} */ this.wake = null;
+    this.done = false;
+    /** @type {any} */ this.result = null;
+    const head = { ...stamp(shape, student), object: shape === CHAT ? "chat.completion.chunk" : shape.object };
+    const push = (/** @type {any} */ chunk) => {
+      this.chunks.push(chunk);
+      this.wake?.();
+    };
+    const piece = (/** @type {any} */ delta, /** @type {any} */ finish = null) => ({ ...head, choices: [{ index: 0, ...shape.piece(delta), finish_reason: finish }] });
+    const abort = () => this.control.abort();
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    (async () => {
+      try {
+        const result = await student.generate(shape.request(body), {
+          signal: this.control.signal,
+          onDelta: (/** @type {any} */ delta) => push({ ...piece(delta), tokens: delta.tokens }),
+          onRestart: () => push({ ...piece({}), restart: true }),
+        });
+        if (signal?.aborted) throw aborted();
+        this.result = result;
+        push({ ...piece({}, result.finish_reason), ...extras(result) });
+      } catch (error) {
+        const known = UnderstudyError.from(error);
+        if (known.code === "aborted" && this.stopped && !signal?.aborted) push(piece({}, "abort"));
+        else push(known);
+      }
+      signal?.removeEventListener("abort", abort);
+      this.done = true;
+      this.wake?.();
+    })();
+  }
+
+  /** Ends the answer early and keeps what there is. */
+  stop() {
+    this.stopped = true;
+    this.control.abort();
+  }
+
+  async *[Symbol.asyncIterator]() {
+    try {
+      for (;;) {
+        while (this.chunks.length > 0) {
+          const chunk = this.chunks.shift();
+          if (chunk instanceof UnderstudyError) throw chunk;
+          yield chunk;
+        }
+        if (this.done) return;
+        await new Promise((resolve) => (this.wake = () => resolve(undefined)));
+      }
+    } finally {
+      if (!this.done) this.stop();
+    }
+  }
+}
+
+// -------------------------------------------------------------------------------------------- entry point
+
+export const Understudy = {
+  /**
+   * Starts an engine and opens a student on it. @param {File | Blob | URL | string} source @param {any} [options]
+   * @returns {Promise<Student>}
+   */
+  async load(source, options = {}) {
+    const engine = await Engine.start(options);
+    try {
+      const student = await engine.open(source, options);
+      student.ownsEngine = true;
+      return student;
+    } catch (error) {
+      engine.close();
+      throw UnderstudyError.from(error);
+    }
+  },
+
+  /** An engine without a student yet, for pages that change students. @param {any} [options] */
+  start: (options) => Engine.start(options),
+
+  download,
+
+  /** A download as one Blob. @param {string | URL} address @param {any} [options] */
+  async blob(address, options = {}) {
+    return collect(await download(address, options), (loaded, total) => options.onProgress?.({ phase: "download", loaded, total }));
+  },
+};
+
+export default Understudy;
