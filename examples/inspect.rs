@@ -1,0 +1,55 @@
+//! `inspect FILE.gguf [--tensors]`: what a file says of itself, its plan, and what it will take.
+
+mod common;
+
+use common::{Arguments, FileSource};
+use understudy::error::human_bytes;
+use understudy::format::source::Source;
+use understudy::format::{Array, Gguf, Parsed, Value};
+use understudy::model::Plan;
+use understudy::model::memory::Fit;
+use understudy::student::{DEFAULT_CONTEXT, block_types};
+
+/// A value in a line; long ones are cut.
+fn show(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(Array::String(items)) => format!("{} strings, first {:?}", items.len(), items.first()),
+        other => format!("{other:?}"),
+    };
+    if text.chars().count() > 100 { text.chars().take(100).chain("...".chars()).collect() } else { text }
+}
+
+fn main() {
+    common::run(|| {
+        let arguments = Arguments::parse(&[], &["tensors"])?;
+        let [path] = arguments.positional("FILE.gguf")?;
+        let source = FileSource::open(path)?;
+        let mut length = source.size().min(1 << 20);
+        let gguf = loop {
+            let prefix = pollster::block_on(source.read_exact(0, length as usize))?;
+            match Gguf::parse(&prefix, source.size())? {
+                Parsed::Done(gguf) => break gguf,
+                Parsed::NeedMore(n) => length = n,
+            }
+        };
+        println!("GGUF version {}, {}, {} tensors", gguf.version, human_bytes(gguf.size), gguf.tensors.len());
+        for (key, value) in gguf.metadata.iter() {
+            println!("  {key} = {}", show(value));
+        }
+        for (name, weights) in block_types(&gguf) {
+            println!("{weights} weights in {name}");
+        }
+        if arguments.flag("tensors") {
+            for tensor in &gguf.tensors {
+                println!("  {} {:?} {:?}", tensor.name, tensor.shape, tensor.block_type);
+            }
+        }
+        // A file that this program cannot run is still inspected: its error comes last.
+        let plan = Plan::new(&gguf)?;
+        println!("{} parameters; {} steps a token", plan.parameters(), plan.body.len() + plan.head.len());
+        let context = plan.config.context.min(DEFAULT_CONTEXT);
+        println!("{}", Fit::new(&plan, context, 256, 4, u64::MAX).words().replace("16777216 TiB", "any amount"));
+        Ok(())
+    });
+}

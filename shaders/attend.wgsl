@@ -1,0 +1,124 @@
+// attend: for each query row, over a split of the positions: sum_j exp(s_j - m) v_j, m = max s_j, l = sum_j exp(s_j - m),
+// s_j = SCALE q . k_j for j <= the row's own position (causal by index; no mask tensor)
+// q (state.rows, HEADS HEAD) f32; caches (context, KV_HEADS HEAD) elem; parts (rows, HEADS, SPLITS, HEAD) f32 and
+// marks (rows, HEADS, SPLITS) of (m, l). `combine` joins the splits.
+// Workgroup: GROUP query heads that share a KV head, QUERIES rows, one split: keys and values are read once for all of them.
+// Thread: in turn a position (scores), a row (maximum and sum), an element of the results. f32 sums, running maximum.
+// Preconditions: GROUP divides HEADS / KV_HEADS; HEAD is a multiple of 4; 2 QUERIES GROUP HEAD + ... fit in 16 KiB.
+override HEADS: u32;
+override KV_HEADS: u32;
+override HEAD: u32;
+override GROUP: u32;
+override QUERIES: u32;
+override SPLITS: u32;
+override SCALE: f32 = 1.0;
+override WG: u32 = 32u;
+
+const LOW: f32 = -1.0e30; // stands for minus infinity, which WGSL may assume never to occur
+
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k_cache: array<elem4>;
+@group(0) @binding(2) var<storage, read> v_cache: array<elem4>;
+@group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> marks: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read> state: State;
+
+var<workgroup> queries: array<vec4<f32>, QUERIES * GROUP * HEAD / 4u>;
+var<workgroup> results: array<vec4<f32>, QUERIES * GROUP * HEAD / 4u>;
+var<workgroup> scores: array<f32, QUERIES * GROUP * WG>;
+var<workgroup> maxima: array<f32, QUERIES * GROUP>;
+var<workgroup> totals: array<f32, QUERIES * GROUP>;
+var<workgroup> factors: array<f32, QUERIES * GROUP>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let t0 = workgroup.z * QUERIES;
+    if (t0 >= state.rows) {
+        return;
+    }
+    let head0 = workgroup.x * GROUP;
+    let kv_head = head0 / (HEADS / KV_HEADS);
+    let quarter = HEAD / 4u;
+    let rows = QUERIES * GROUP;
+    let last_row = state.rows - 1u;
+
+    // Positions that any of these rows may see, cut into SPLITS runs of whole tiles.
+    let seen = state.position + min(t0 + QUERIES - 1u, last_row) + 1u;
+    let tiles = (seen + WG - 1u) / WG;
+    let run = (tiles + SPLITS - 1u) / SPLITS * WG;
+    let begin = workgroup.y * run;
+    let end = min(begin + run, seen);
+
+    for (var i = lane; i < rows * quarter; i += WG) {
+        let row = i / quarter;
+        let t = min(t0 + row / GROUP, last_row);
+        queries[i] = q[(t * HEADS + head0 + row % GROUP) * quarter + i % quarter] * SCALE;
+        results[i] = vec4<f32>();
+    }
+    for (var row = lane; row < rows; row += WG) {
+        maxima[row] = LOW;
+        totals[row] = 0.0;
+    }
+    workgroupBarrier();
+
+    for (var j0 = begin; j0 < end; j0 += WG) {
+        let j = j0 + lane;
+        let key = (j * KV_HEADS + kv_head) * quarter;
+        for (var row = 0u; row < rows; row += 1u) {
+            var score = LOW;
+            if (j < end && j <= state.position + t0 + row / GROUP) {
+                score = 0.0;
+                for (var i = 0u; i < quarter; i += 1u) {
+                    score += dot(queries[row * quarter + i], vec4<f32>(k_cache[key + i]));
+                }
+            }
+            scores[row * WG + lane] = score;
+        }
+        workgroupBarrier();
+        for (var row = lane; row < rows; row += WG) {
+            var maximum = maxima[row];
+            for (var i = 0u; i < WG; i += 1u) {
+                maximum = max(maximum, scores[row * WG + i]);
+            }
+            var total = 0.0;
+            for (var i = 0u; i < WG; i += 1u) {
+                let score = scores[row * WG + i];
+                // A masked score must weigh nothing even when the whole tile is masked and LOW is the maximum.
+                let weight = select(exp(score - maximum), 0.0, score <= LOW);
+                scores[row * WG + i] = weight;
+                total += weight;
+            }
+            let factor = exp(maxima[row] - maximum);
+            factors[row] = factor;
+            totals[row] = totals[row] * factor + total;
+            maxima[row] = maximum;
+        }
+        workgroupBarrier();
+        let count = min(WG, end - j0);
+        for (var i = lane; i < rows * quarter; i += WG) {
+            let row = i / quarter;
+            var result = results[i] * factors[row];
+            for (var n = 0u; n < count; n += 1u) {
+                let value = ((j0 + n) * KV_HEADS + kv_head) * quarter + i % quarter;
+                result += scores[row * WG + n] * vec4<f32>(v_cache[value]);
+            }
+            results[i] = result;
+        }
+        workgroupBarrier();
+    }
+
+    for (var i = lane; i < rows * quarter; i += WG) {
+        let row = i / quarter;
+        let t = t0 + row / GROUP;
+        if (t <= last_row) {
+            let head = head0 + row % GROUP;
+            parts[((t * HEADS + head) * SPLITS + workgroup.y) * quarter + i % quarter] = results[i];
+        }
+    }
+    for (var row = lane; row < rows; row += WG) {
+        let t = t0 + row / GROUP;
+        if (t <= last_row) {
+            marks[(t * HEADS + head0 + row % GROUP) * SPLITS + workgroup.y] = vec2<f32>(maxima[row], totals[row]);
+        }
+    }
+}

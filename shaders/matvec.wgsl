@@ -1,0 +1,91 @@
+// matvec: y = W h + bias (+ y), h = NORM ? x gain / sqrt(mean(x^2) + EPS) : x       for one row x, the decode path
+// W: COUNT rows from row ROW of the whole matrix (a matrix beyond the binding limit comes in parts), 8 GROUPS columns, any
+// block format; x row state.head_row of (rows, 8 GROUPS), gain (8 GROUPS), bias (N), result n goes to y[FIRST + STEP n].
+// GATE: rows come in pairs (gate, up) and y[i] = silu(gate_i) up_i: half as many results.
+// Workgroup: 4 rows, folded over x and y of the grid; thread: groups of 8 columns of all 4 rows. f32 sums; the norm's
+// scale is one factor of the whole row, so it is applied to the finished sum. Preconditions: padding columns are 0.
+override GROUPS: u32;
+override COLUMNS: u32;
+override ROW_WORDS: u32;
+override ROW: u32;
+override COUNT: u32;
+override FIRST: u32 = 0u;
+override STEP: u32 = 1u;
+override NORM: bool = false;
+override BIAS: bool = false;
+override ADD: bool = false;
+override GATE: bool = false;
+override EPS: f32 = 0.0;
+override WG: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> w: array<u32>;
+@group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> state: State;
+
+fn dot8(row: u32, group: u32, a: vec4<f32>, b: vec4<f32>) -> f32 {
+    let values = weights8(row * ROW_WORDS, group);
+    return dot(values[0], a) + dot(values[1], b);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = 4u * (workgroup.y * grid.x + workgroup.x);
+    if (first >= COUNT) {
+        return;
+    }
+    // The last workgroup may have fewer than 4 rows: it sums its last row again and does not write it.
+    let last = COUNT - 1u;
+    let rows = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(last));
+    let x_row = 2u * GROUPS * state.head_row;
+    var sums = vec4<f32>();
+    var squares = 0.0;
+    for (var g = lane; g < GROUPS; g += WG) {
+        var a = x[x_row + 2u * g];
+        var b = x[x_row + 2u * g + 1u];
+        if (NORM) {
+            squares += dot(a, a) + dot(b, b);
+            a *= gain[2u * g];
+            b *= gain[2u * g + 1u];
+        }
+        sums += vec4<f32>(dot8(rows.x, g, a, b), dot8(rows.y, g, a, b), dot8(rows.z, g, a, b), dot8(rows.w, g, a, b));
+    }
+    sums = workgroup_sum(sums, lane);
+    if (NORM) {
+        let mean = workgroup_sum(vec4<f32>(squares), lane).x / f32(COLUMNS);
+        sums *= inverseSqrt(mean + EPS);
+    }
+    if (lane != 0u) {
+        return;
+    }
+    if (BIAS) {
+        let at = rows + vec4<u32>(ROW);
+        sums += vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
+    }
+    if (GATE) {
+        let gates = sums.xz;
+        let products = gates / (1.0 + exp(-gates)) * sums.yw;
+        let at = (ROW + first) / 2u;
+        y[at] = products.x;
+        if (first + 2u < COUNT) {
+            y[at + 1u] = products.y;
+        }
+        return;
+    }
+    for (var i = 0u; i < 4u; i += 1u) {
+        if (first + i < COUNT) {
+            let at = FIRST + STEP * (ROW + first + i);
+            if (ADD) {
+                y[at] += sums[i];
+            } else {
+                y[at] = sums[i];
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// rope_append: q = rope(norm(q)), K cache <- rope(norm(k)), V cache <- v, at positions state.position + t
+// qkv (state.rows, STRIDE) f32 = HEADS query heads | KV_HEADS keys | KV_HEADS values, each HEAD wide; q (rows, HEADS HEAD);
+// caches (context, KV_HEADS HEAD) elem; turns (context, ROTARY / 2) of (cos, sin), made on the host in f64 because
+// shader sines are not exact for large angles. NEOX: pairs (i, i + ROTARY / 2), else (2 i, 2 i + 1).
+// QK_NORM: RMS norm of each head with q_gain or k_gain (HEAD). Workgroup: one head of one row; thread: elements.
+override STRIDE: u32;
+override HEADS: u32;
+override KV_HEADS: u32;
+override HEAD: u32;
+override ROTARY: u32;
+override NEOX: bool = false;
+override QK_NORM: bool = false;
+override EPS: f32 = 0.0;
+override WG: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read> qkv: array<f32>;
+@group(0) @binding(1) var<storage, read> gains: array<f32>; // q_gain (HEAD), then k_gain (HEAD)
+@group(0) @binding(2) var<storage, read> turns: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read_write> q: array<f32>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<elem>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<elem>;
+@group(0) @binding(6) var<storage, read> state: State;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let head = workgroup.x;
+    let t = workgroup.y;
+    if (t >= state.rows) {
+        return;
+    }
+    let source = t * STRIDE + head * HEAD;
+    let position = state.position + t;
+    if (head >= HEADS + KV_HEADS) {
+        let to = (position * KV_HEADS + head - HEADS - KV_HEADS) * HEAD;
+        for (var i = lane; i < HEAD; i += WG) {
+            v_cache[to + i] = elem(qkv[source + i]);
+        }
+        return;
+    }
+    let is_key = head >= HEADS;
+    var scale = 1.0;
+    if (QK_NORM) {
+        var squares = 0.0;
+        for (var i = lane; i < HEAD; i += WG) {
+            squares += qkv[source + i] * qkv[source + i];
+        }
+        scale = inverseSqrt(workgroup_sum(vec4<f32>(squares), lane).x / f32(HEAD) + EPS);
+    }
+    let gain = select(0u, HEAD, is_key);
+    var to = (t * HEADS + head) * HEAD;
+    if (is_key) {
+        to = (position * KV_HEADS + head - HEADS) * HEAD;
+    }
+    for (var pair = lane; pair < HEAD / 2u; pair += WG) {
+        // Beyond the rotary part the pairs are neighbours and are not turned.
+        let turned = pair < ROTARY / 2u;
+        let first = select(2u * pair, pair, NEOX && turned);
+        let second = select(2u * pair + 1u, pair + ROTARY / 2u, NEOX && turned);
+        var a = qkv[source + first] * scale;
+        var b = qkv[source + second] * scale;
+        if (QK_NORM) {
+            a *= gains[gain + first];
+            b *= gains[gain + second];
+        }
+        if (turned) {
+            let turn = turns[position * (ROTARY / 2u) + pair];
+            let a0 = a;
+            a = a0 * turn.x - b * turn.y;
+            b = a0 * turn.y + b * turn.x;
+        }
+        if (is_key) {
+            k_cache[to + first] = elem(a);
+            k_cache[to + second] = elem(b);
+        } else {
+            q[to + first] = a;
+            q[to + second] = b;
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Twin of `shaders/embed.wgsl`.
+
+use super::Weights;
+
+/// x\[t, :\] = E\[tokens\[t\], :\]; E `(V, D)`, x `(T, D)`.
+pub fn embed(table: &Weights, tokens: &[u32], x: &mut [f32]) {
+    for (token, row) in tokens.iter().zip(x.chunks_exact_mut(table.columns)) {
+        table.row(*token as usize, row);
+    }
+}

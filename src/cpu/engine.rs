@@ -1,0 +1,261 @@
+//! Runs a plan on the CPU: the oracle of the GPU engine, and the fallback of browsers without WebGPU.
+
+use super::matvec::Fused;
+use super::rope_append::{Heads, rope_append};
+use super::{Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
+use crate::error::Result;
+use crate::format::source::Source;
+use crate::model::{Plan, Sampling, Slot, Step};
+
+/// Bytes that are read from the file at a time.
+const SLICE: usize = 4 << 20;
+
+/// Rows of a prefill chunk: bounds the activations.
+pub const CHUNK: usize = 64;
+
+/// A student in main memory, with its KV cache in f32.
+pub struct Engine {
+    plan: Plan,
+    matrices: Vec<Weights>,
+    vectors: Vec<Vec<f32>>,
+    turns: Vec<f32>,
+    k_cache: Vec<Vec<f32>>,
+    v_cache: Vec<Vec<f32>>,
+    context: usize,
+    slots: Slots,
+    position: usize,
+    token: u32,
+    draw: u32,
+    sampling: Sampling,
+}
+
+/// Activations, `(rows, width)` each.
+#[derive(Default)]
+struct Slots {
+    hidden: Vec<f32>,
+    qkv: Vec<f32>,
+    query: Vec<f32>,
+    attended: Vec<f32>,
+    gate_up: Vec<f32>,
+    feed_forward: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Slots {
+    fn take(&mut self, slot: Slot) -> &mut Vec<f32> {
+        match slot {
+            Slot::Hidden => &mut self.hidden,
+            Slot::Qkv => &mut self.qkv,
+            Slot::Attended => &mut self.attended,
+            Slot::GateUp => &mut self.gate_up,
+            Slot::FeedForward => &mut self.feed_forward,
+            Slot::Logits => &mut self.logits,
+        }
+    }
+}
+
+impl Engine {
+    /// Reads the weights of `plan` from `source`; `progress` gets the bytes read so far.
+    pub async fn load<S: Source>(
+        plan: Plan,
+        source: &S,
+        context: usize,
+        mut progress: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        let mut read = 0;
+        let mut matrices = Vec::with_capacity(plan.matrices.len());
+        for matrix in &plan.matrices {
+            let row = matrix.row_bytes();
+            let turn = if matrix.interleaved { matrix.tensors.len() } else { 1 };
+            let count = (SLICE / row).max(1).next_multiple_of(turn);
+            let mut bytes = Vec::with_capacity(row * matrix.rows);
+            for first in (0..matrix.rows).step_by(count) {
+                bytes.extend(matrix.read_rows(source, first, count.min(matrix.rows - first)).await?);
+                progress(read + bytes.len() as u64)?;
+            }
+            read += bytes.len() as u64;
+            matrices.push(Weights {
+                block_type: matrix.block_type,
+                rows: matrix.rows,
+                columns: matrix.columns,
+                bytes,
+            });
+        }
+        let mut vectors = Vec::with_capacity(plan.vectors.len());
+        for vector in &plan.vectors {
+            vectors.push(vector.read(source).await?);
+        }
+        let factors = match &plan.rope_factors {
+            Some(vector) => Some(vector.read(source).await?),
+            None => None,
+        };
+        let turns = plan.config.turns(context, factors.as_deref());
+        let cache = vec![0.0; context * plan.config.kv_width()];
+        Ok(Self {
+            k_cache: vec![cache.clone(); plan.config.layers],
+            v_cache: vec![cache; plan.config.layers],
+            plan,
+            matrices,
+            vectors,
+            turns,
+            context,
+            slots: Slots::default(),
+            position: 0,
+            token: 0,
+            draw: 0,
+            sampling: Sampling::GREEDY,
+        })
+    }
+
+    /// The plan that is run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Positions that the cache holds.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Runs `tokens` from `position` on, and draws the token that follows them.
+    pub fn prefill(&mut self, tokens: &[u32], position: usize, sampling: Sampling, draw: u32) -> u32 {
+        self.position = position;
+        self.sampling = sampling;
+        self.draw = draw;
+        for chunk in tokens.chunks(CHUNK) {
+            self.forward(chunk);
+        }
+        let last = (tokens.len() - 1) % CHUNK;
+        self.draw_token(last)
+    }
+
+    /// Runs the last drawn token and draws the next.
+    pub fn decode(&mut self) -> u32 {
+        self.forward(&[self.token]);
+        self.draw_token(0)
+    }
+
+    /// Logits `(T, V)` after each of `tokens`, from an empty cache.
+    pub fn logits(&mut self, tokens: &[u32]) -> Vec<f32> {
+        self.position = 0;
+        let mut all = Vec::with_capacity(tokens.len() * self.plan.config.vocabulary);
+        for chunk in tokens.chunks(CHUNK) {
+            self.forward(chunk);
+            for row in 0..chunk.len() {
+                self.head(row);
+                all.extend_from_slice(&self.slots.logits);
+            }
+        }
+        all
+    }
+
+    /// Logits `(V)` after one more token at `position`.
+    pub fn logits_at(&mut self, token: u32, position: usize) -> &[f32] {
+        self.position = position;
+        self.forward(&[token]);
+        self.head(0);
+        &self.slots.logits
+    }
+
+    fn draw_token(&mut self, row: usize) -> u32 {
+        self.head(row);
+        self.token = sample::sample(&self.slots.logits, &self.sampling, self.draw);
+        self.draw += 1;
+        self.token
+    }
+
+    fn head(&mut self, row: usize) {
+        let width = self.plan.config.hidden;
+        let x = self.slots.hidden[row * width..(row + 1) * width].to_vec();
+        let mut y = std::mem::take(&mut self.slots.logits);
+        y.resize(self.plan.config.vocabulary, 0.0);
+        for step in &self.plan.head {
+            let Step::Linear { norm, matrix, .. } = step else { unreachable!("the head is one linear step") };
+            let norm = norm.map(|id| (self.vectors[id].as_slice(), self.plan.config.norm_epsilon));
+            matvec::matvec(&self.matrices[*matrix], &x, Fused { norm, ..Fused::default() }, 0, 1, &mut y);
+        }
+        self.slots.logits = y;
+    }
+
+    /// The body of the plan for `tokens`, at the cache's end.
+    fn forward(&mut self, tokens: &[u32]) {
+        let config = &self.plan.config;
+        let rows = tokens.len();
+        let epsilon = config.norm_epsilon;
+        let shape = Heads {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            rotary: config.rotary,
+            style: config.rope_style,
+        };
+        for step in &self.plan.body {
+            match step {
+                Step::Embed { table } => {
+                    self.slots.hidden.resize(rows * config.hidden, 0.0);
+                    embed::embed(&self.matrices[*table], tokens, &mut self.slots.hidden);
+                }
+                Step::Linear { norm, input, matrix, bias, output, first, step, add, gate } => {
+                    let w = &self.matrices[*matrix];
+                    let norm = norm.map(|id| self.vectors[id].as_slice());
+                    let bias = bias.map(|id| self.vectors[id].as_slice());
+                    // Input and output are different slots in every plan, so the output may be taken out meanwhile.
+                    let mut y = std::mem::take(self.slots.take(*output));
+                    let stride = self.plan.width(*output);
+                    y.resize(rows * stride, 0.0);
+                    let x = self.slots.take(*input).as_slice();
+                    if rows == 1 {
+                        let fused = Fused { norm: norm.map(|gain| (gain, epsilon)), bias, add: *add, gate: *gate };
+                        matvec::matvec(w, x, fused, *first, *step, &mut y);
+                    } else {
+                        let mut normed = Vec::new();
+                        let x = match norm {
+                            Some(gain) => {
+                                normed.resize(x.len(), 0.0);
+                                rms_norm::rms_norm(x, gain, epsilon, &mut normed);
+                                &normed
+                            }
+                            None => x,
+                        };
+                        if *gate {
+                            let mut pairs = vec![0.0; rows * w.rows];
+                            matmul::matmul(w, x, bias, false, 0, 1, w.rows, &mut pairs);
+                            swiglu::swiglu(&pairs, &mut y);
+                        } else {
+                            matmul::matmul(w, x, bias, *add, *first, *step, stride, &mut y);
+                        }
+                    }
+                    *self.slots.take(*output) = y;
+                }
+                Step::Swiglu => {
+                    self.slots.feed_forward.resize(rows * config.feed_forward, 0.0);
+                    swiglu::swiglu(&self.slots.gate_up, &mut self.slots.feed_forward);
+                }
+                Step::RopeAppend { layer, gains } => {
+                    let gains = gains.map(|id| (self.vectors[id].as_slice(), epsilon));
+                    self.slots.query.resize(rows * config.query_width(), 0.0);
+                    rope_append(
+                        shape,
+                        self.position,
+                        &self.slots.qkv,
+                        gains,
+                        &self.turns,
+                        &mut self.slots.query,
+                        &mut self.k_cache[*layer],
+                        &mut self.v_cache[*layer],
+                    );
+                }
+                Step::Attend { layer } => {
+                    let width = rows * config.query_width();
+                    self.slots.attended.resize(width, 0.0);
+                    let mut parts = vec![0.0; width];
+                    let mut marks = vec![0.0; 2 * rows * config.heads];
+                    let (k, v) = (&self.k_cache[*layer], &self.v_cache[*layer]);
+                    attend::attend(shape, self.position, 1, 1, 1, &self.slots.query, k, v, &mut parts, &mut marks);
+                    combine::combine(1, config.head_dim, &parts, &marks, &mut self.slots.attended);
+                }
+            }
+        }
+        self.position += rows;
+    }
+}

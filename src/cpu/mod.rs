@@ -1,0 +1,51 @@
+//! The twins: every kernel of `shaders/`, in Rust, under the same name; and the engine that runs a plan with them.
+//!
+//! A twin is the shader read aloud: it is the oracle of the kernel tests, the known answer of the start-up self-test, and
+//! the fallback where there is no WebGPU.
+
+pub mod attend;
+pub mod combine;
+pub mod embed;
+pub mod engine;
+pub mod matmul;
+pub mod matvec;
+pub mod rms_norm;
+pub mod rope_append;
+pub mod sample;
+pub mod swiglu;
+
+use crate::format::{BlockType, blocks};
+
+/// A weight matrix `(rows, columns)` in the blocks of its file.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    /// Block type of every row.
+    pub block_type: BlockType,
+    /// N, results.
+    pub rows: usize,
+    /// K, inputs.
+    pub columns: usize,
+    /// The rows, one after another.
+    pub bytes: Vec<u8>,
+}
+
+impl Weights {
+    /// Decodes row `row` into `out` `(columns)`.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        let bytes = self.block_type.row_bytes(self.columns).expect("columns were checked when the plan was made");
+        blocks::dequantize(self.block_type, &self.bytes[row * bytes..(row + 1) * bytes], out);
+    }
+}
+
+/// Dot product in eight running sums, which a compiler turns into SIMD (it may not reorder one sum by itself).
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a8.zip(b8) {
+        for i in 0..8 {
+            sums[i] += x[i] * y[i];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}

@@ -1,0 +1,609 @@
+//! Known answers: for each kernel a case of seeded inputs and what its CPU twin makes of them.
+//!
+//! The tests run these with awkward shapes; when a device is first met, [`self_test`] runs small ones, and a device whose
+//! answers are wrong gets the plainer kernels, or the CPU, instead of gibberish.
+
+use super::State;
+use super::device::Gpu;
+use super::kernels::{Access, Kernel};
+use super::pipelines::Pipelines;
+use crate::cpu::matvec::Fused;
+use crate::cpu::rope_append::Heads;
+use crate::cpu::{self, Weights};
+use crate::error::{Error, Result};
+use crate::format::BlockType;
+use crate::format::repack::{groups, repack_row, row_words};
+use crate::model::{RopeStyle, Sampling};
+
+/// A buffer of a case: what goes in, and what the twin says should come out.
+pub struct Binding {
+    /// Contents before.
+    pub input: Vec<u8>,
+    /// Contents after, where the kernel writes; `None` where the case does not look.
+    pub expected: Option<Expected>,
+}
+
+/// What should come out of a buffer.
+pub enum Expected {
+    /// Numbers, within [`Case::tolerance`].
+    F32(Vec<f32>),
+    /// Numbers that the device keeps as f16 when its tier says so.
+    Elements(Vec<f32>),
+    /// Exactly these words.
+    Words(Vec<u32>),
+}
+
+/// One run of one kernel.
+pub struct Case {
+    /// Which.
+    pub kernel: Kernel,
+    /// What its matrix holds.
+    pub block_type: Option<BlockType>,
+    /// Its overrides.
+    pub constants: Vec<(&'static str, f64)>,
+    /// Its buffers in order.
+    pub bindings: Vec<Binding>,
+    /// Its grid.
+    pub grid: [u32; 3],
+    /// Most normalised mean squared error: sum (a - b)^2 / sum b^2.
+    pub tolerance: f64,
+}
+
+/// The default tolerance for f32 sums.
+pub const NMSE: f64 = 1e-7;
+/// Numbers that were rounded to f16 on the way have 11 bits: (2^-12)^2 of relative square error, with room.
+pub const NMSE_F16: f64 = 1e-6;
+
+/// What stands behind each output: a kernel that writes there is wrong.
+const SENTINEL: f32 = 7.25;
+const SENTINELS: usize = 8;
+
+/// Seeded numbers (SplitMix64, Steele et al. 2014), so that a case is the same everywhere.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in \[-1, 1).
+    pub fn next(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / 8_388_608.0 - 1.0
+    }
+
+    /// `n` numbers in \[-1, 1).
+    pub fn vector(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+
+    /// Rows of random blocks: random quants, and scales near `1 / 64` so that sums stay moderate.
+    pub fn weights(&mut self, block_type: BlockType, rows: usize, columns: usize) -> Weights {
+        let row = block_type.row_bytes(columns).expect("cases have whole blocks");
+        let mut bytes: Vec<u8> = (0..row * rows).map(|_| self.bits() as u8).collect();
+        let scale = half::f16::from_f32(1.0 / 64.0).to_bits().to_le_bytes();
+        let small = half::f16::from_f32(-1.0 / 32.0).to_bits().to_le_bytes();
+        for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
+            match block_type {
+                BlockType::F32 => block.copy_from_slice(&self.next().to_le_bytes()),
+                BlockType::F16 => block.copy_from_slice(&half::f16::from_f32(self.next()).to_le_bytes()),
+                BlockType::BF16 => block.copy_from_slice(&half::bf16::from_f32(self.next()).to_le_bytes()),
+                BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 => block[..2].copy_from_slice(&scale),
+                BlockType::Q4_1 | BlockType::Q5_1 => {
+                    block[..2].copy_from_slice(&scale);
+                    block[2..4].copy_from_slice(&small);
+                }
+                BlockType::Q4_K | BlockType::Q5_K => {
+                    let tiny = half::f16::from_f32(1.0 / 1024.0).to_bits().to_le_bytes();
+                    block[..2].copy_from_slice(&tiny);
+                    block[2..4].copy_from_slice(&tiny);
+                }
+                BlockType::Q6_K => {
+                    let tiny = half::f16::from_f32(1.0 / 2048.0).to_bits().to_le_bytes();
+                    block[208..].copy_from_slice(&tiny);
+                }
+            }
+        }
+        Weights { block_type, rows, columns, bytes }
+    }
+}
+
+fn bytes<T: bytemuck::Pod>(values: &[T]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}
+
+fn read<T: bytemuck::Pod>(values: &[T]) -> Binding {
+    let mut input = bytes(values);
+    input.resize(input.len().max(32), 0);
+    Binding { input, expected: None }
+}
+
+fn write_f32(before: &[f32], expected: Vec<f32>) -> Binding {
+    let mut input = before.to_vec();
+    input.resize(expected.len(), 0.0);
+    input.extend([SENTINEL; SENTINELS]);
+    let mut expected = expected;
+    expected.extend([SENTINEL; SENTINELS]);
+    Binding { input: bytes(&input), expected: Some(Expected::F32(expected)) }
+}
+
+fn state(position: usize, rows: usize) -> Binding {
+    read(&[State { position: position as u32, rows: rows as u32, ..State::default() }])
+}
+
+fn packed(weights: &Weights) -> Binding {
+    let words = row_words(weights.block_type, weights.columns);
+    let row = weights.bytes.len() / weights.rows;
+    let mut out = vec![0u32; words * weights.rows];
+    for (from, to) in weights.bytes.chunks_exact(row).zip(out.chunks_exact_mut(words)) {
+        repack_row(weights.block_type, weights.columns, from, to);
+    }
+    read(&out)
+}
+
+/// Rows `(T, columns)` with each row filled up to whole groups of eight.
+fn padded(values: &[f32], columns: usize) -> Vec<f32> {
+    let stride = 8 * groups(columns);
+    values
+        .chunks_exact(columns)
+        .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, stride - columns)))
+        .collect()
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+/// A case of `embed`: `rows` tokens from a table `(vocabulary, columns)`, of which the part from `row` on is bound.
+pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize, rows: usize, row: usize) -> Case {
+    let mut numbers = Numbers(seed);
+    let table = numbers.weights(block_type, vocabulary, columns);
+    let tokens: Vec<u32> = (0..rows).map(|_| (numbers.bits() % vocabulary as u64) as u32).collect();
+    let mut x = vec![0.0; rows * columns];
+    cpu::embed::embed(&table, &tokens, &mut x);
+    let before = vec![0.5; rows * 8 * groups(columns)];
+    let mut expected = padded(&x, columns);
+    // A part writes the rows of its own tokens and no others.
+    for (t, token) in tokens.iter().enumerate() {
+        if (*token as usize) < row {
+            expected[t * 8 * groups(columns)..(t + 1) * 8 * groups(columns)].fill(0.5);
+        }
+    }
+    let bytes_per_row = table.bytes.len() / vocabulary;
+    let part = Weights { rows: vocabulary - row, bytes: table.bytes[row * bytes_per_row..].to_vec(), ..table };
+    Case {
+        kernel: Kernel::Embed,
+        block_type: Some(block_type),
+        constants: vec![
+            ("GROUPS", groups(columns) as f64),
+            ("ROW_WORDS", row_words(block_type, columns) as f64),
+            ("ROW", row as f64),
+            ("COUNT", (vocabulary - row) as f64),
+            ("WG", 16.0),
+        ],
+        bindings: vec![read(&tokens), packed(&part), write_f32(&before, expected), state(0, rows)],
+        grid: [rows as u32, 1, 1],
+        tolerance: NMSE,
+    }
+}
+
+/// What a case of `matvec` does besides multiplying.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// RMS norm in front.
+    pub norm: bool,
+    /// Bias behind.
+    pub bias: bool,
+    /// Added to y.
+    pub add: bool,
+    /// silu(gate) up of pairs of rows.
+    pub gate: bool,
+    /// Results two apart from 1 on.
+    pub spread: bool,
+}
+
+/// A case of `matvec`: `(rows, columns)` times one row, with a workgroup of `lanes`.
+pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, extras: Extras, lanes: u32) -> Case {
+    let mut numbers = Numbers(seed);
+    let w = numbers.weights(block_type, rows, columns);
+    let x = numbers.vector(columns);
+    let gain = numbers.vector(columns);
+    let bias = numbers.vector(rows);
+    let (first, step) = if extras.spread { (1, 2) } else { (0, 1) };
+    let before = numbers.vector(if extras.gate { rows / 2 } else { first + step * rows });
+    let epsilon = 1e-5;
+    let mut y = before.clone();
+    let fused = Fused {
+        norm: extras.norm.then_some((gain.as_slice(), epsilon)),
+        bias: extras.bias.then_some(bias.as_slice()),
+        add: extras.add,
+        gate: extras.gate,
+    };
+    cpu::matvec::matvec(&w, &x, fused, first, step, &mut y);
+    Case {
+        kernel: Kernel::Matvec,
+        block_type: Some(block_type),
+        constants: vec![
+            ("GROUPS", groups(columns) as f64),
+            ("COLUMNS", columns as f64),
+            ("ROW_WORDS", row_words(block_type, columns) as f64),
+            ("ROW", 0.0),
+            ("COUNT", rows as f64),
+            ("FIRST", first as f64),
+            ("STEP", step as f64),
+            ("NORM", flag(extras.norm)),
+            ("BIAS", flag(extras.bias)),
+            ("ADD", flag(extras.add)),
+            ("GATE", flag(extras.gate)),
+            ("EPS", f64::from(epsilon)),
+            ("WG", f64::from(lanes)),
+        ],
+        bindings: vec![
+            read(&padded(&x, columns)),
+            packed(&w),
+            read(&padded(&gain, columns)),
+            read(&bias),
+            write_f32(&before, y),
+            state(3, 1),
+        ],
+        grid: [rows.div_ceil(4).div_ceil(2) as u32, 2, 1],
+        tolerance: NMSE,
+    }
+}
+
+/// A case of `matmul`: `(rows, columns)` times `tokens` rows.
+pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, columns: usize, extras: Extras) -> Case {
+    let mut numbers = Numbers(seed);
+    let w = numbers.weights(block_type, rows, columns);
+    let x = numbers.vector(tokens * columns);
+    let bias = numbers.vector(rows);
+    let (first, step) = if extras.spread { (1, 2) } else { (0, 1) };
+    let stride = first + step * rows + 3;
+    let before = numbers.vector(tokens * stride);
+    let mut y = before.clone();
+    let with_bias = extras.bias.then_some(bias.as_slice());
+    cpu::matmul::matmul(&w, &x, with_bias, extras.add, first, step, stride, &mut y);
+    Case {
+        kernel: Kernel::Matmul,
+        block_type: Some(block_type),
+        constants: vec![
+            ("GROUPS", groups(columns) as f64),
+            ("ROW_WORDS", row_words(block_type, columns) as f64),
+            ("ROW", 0.0),
+            ("COUNT", rows as f64),
+            ("FIRST", first as f64),
+            ("STEP", step as f64),
+            ("STRIDE", stride as f64),
+            ("BIAS", flag(extras.bias)),
+            ("ADD", flag(extras.add)),
+        ],
+        bindings: vec![
+            read(&padded(&x, columns)),
+            packed(&w),
+            read(&bias),
+            write_f32(&before, y),
+            state(0, tokens),
+        ],
+        grid: [rows.div_ceil(64) as u32, tokens.div_ceil(32) as u32, 1],
+        tolerance: NMSE,
+    }
+}
+
+/// A case of `rms_norm` on `(rows, columns)`.
+pub fn rms_norm(seed: u64, rows: usize, columns: usize, lanes: u32) -> Case {
+    let mut numbers = Numbers(seed);
+    let x = numbers.vector(rows * columns);
+    let gain = numbers.vector(columns);
+    let epsilon = 1e-5;
+    let mut y = vec![0.0; x.len()];
+    cpu::rms_norm::rms_norm(&x, &gain, epsilon, &mut y);
+    let expected = padded(&y, columns);
+    Case {
+        kernel: Kernel::RmsNorm,
+        block_type: None,
+        constants: vec![
+            ("GROUPS", groups(columns) as f64),
+            ("COLUMNS", columns as f64),
+            ("EPS", f64::from(epsilon)),
+            ("WG", f64::from(lanes)),
+        ],
+        bindings: vec![
+            read(&padded(&x, columns)),
+            read(&padded(&gain, columns)),
+            write_f32(&[], expected),
+            state(0, rows),
+        ],
+        grid: [rows as u32 + 1, 1, 1],
+        tolerance: NMSE,
+    }
+}
+
+/// A case of `swiglu` on `(rows, 2 width)`.
+pub fn swiglu(seed: u64, rows: usize, width: usize) -> Case {
+    let mut numbers = Numbers(seed);
+    let x: Vec<f32> = numbers.vector(rows * 2 * width).iter().map(|v| 8.0 * v).collect();
+    let mut y = vec![0.0; rows * width];
+    cpu::swiglu::swiglu(&x, &mut y);
+    let stride = 8 * groups(width);
+    Case {
+        kernel: Kernel::Swiglu,
+        block_type: None,
+        constants: vec![("IN", 2.0 * width as f64), ("OUT", stride as f64), ("WIDTH", width as f64)],
+        bindings: vec![read(&x), write_f32(&[], padded(&y, width)), state(0, rows)],
+        grid: [width.div_ceil(64) as u32, rows as u32, 1],
+        tolerance: NMSE,
+    }
+}
+
+fn turns(positions: usize, rotary: usize) -> Vec<f32> {
+    (0..positions * rotary / 2)
+        .flat_map(|i| {
+            let (sin, cos) = (0.37 * i as f32).sin_cos();
+            [cos, sin]
+        })
+        .collect()
+}
+
+/// A case of `rope_append`: `rows` rows from `position` on.
+pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: bool, f16: bool, lanes: u32) -> Case {
+    let Heads { heads, kv_heads, head_dim, rotary, style } = shape;
+    let mut numbers = Numbers(seed);
+    let width = (heads + 2 * kv_heads) * head_dim;
+    let qkv = numbers.vector(rows * width);
+    let gains = numbers.vector(2 * head_dim);
+    let context = position + rows + 1;
+    let turns = turns(context, rotary);
+    let epsilon = 1e-6;
+    let mut q = vec![0.0; rows * heads * head_dim];
+    let mut k = vec![0.0; context * kv_heads * head_dim];
+    let mut v = k.clone();
+    let with_gains = norm.then_some((gains.as_slice(), epsilon));
+    cpu::rope_append::rope_append(shape, position, &qkv, with_gains, &turns, &mut q, &mut k, &mut v);
+    let cache = |values: Vec<f32>| Binding {
+        input: vec![0; values.len() * if f16 { 2 } else { 4 }],
+        expected: Some(Expected::Elements(values)),
+    };
+    Case {
+        kernel: Kernel::RopeAppend,
+        block_type: None,
+        constants: vec![
+            ("STRIDE", width as f64),
+            ("HEADS", heads as f64),
+            ("KV_HEADS", kv_heads as f64),
+            ("HEAD", head_dim as f64),
+            ("ROTARY", rotary as f64),
+            ("NEOX", flag(style == RopeStyle::Halves)),
+            ("QK_NORM", flag(norm)),
+            ("EPS", f64::from(epsilon)),
+            ("WG", f64::from(lanes)),
+        ],
+        bindings: vec![
+            read(&qkv),
+            read(&gains),
+            read(&turns),
+            write_f32(&[], q),
+            cache(k),
+            cache(v),
+            state(position, rows),
+        ],
+        grid: [(heads + 2 * kv_heads) as u32, rows as u32, 1],
+        tolerance: if f16 { NMSE_F16 } else { NMSE },
+    }
+}
+
+/// A case of `attend`: `rows` rows from `position` on, in tiles of `queries` rows, over `splits`.
+pub fn attend(
+    seed: u64,
+    shape: Heads,
+    position: usize,
+    rows: usize,
+    splits: usize,
+    group: usize,
+    queries: usize,
+    f16: bool,
+) -> Case {
+    let Heads { heads, kv_heads, head_dim, .. } = shape;
+    let width = 16;
+    let mut numbers = Numbers(seed);
+    let q: Vec<f32> = numbers.vector(rows * heads * head_dim).iter().map(|v| 3.0 * v).collect();
+    let context = position + rows + 3;
+    let round = |v: f32| if f16 { half::f16::from_f32(v).to_f32() } else { v };
+    let k: Vec<f32> = numbers.vector(context * kv_heads * head_dim).into_iter().map(round).collect();
+    let v: Vec<f32> = numbers.vector(context * kv_heads * head_dim).into_iter().map(round).collect();
+    let mut parts = vec![0.0; rows * heads * splits * head_dim];
+    let mut marks = vec![0.0; rows * heads * splits * 2];
+    cpu::attend::attend(shape, position, splits, width, queries, &q, &k, &v, &mut parts, &mut marks);
+    let cache = |values: &[f32]| -> Binding {
+        if f16 {
+            let halves: Vec<u16> = values.iter().map(|v| half::f16::from_f32(*v).to_bits()).collect();
+            Binding { input: bytes(&halves), expected: None }
+        } else {
+            read(values)
+        }
+    };
+    Case {
+        kernel: Kernel::Attend,
+        block_type: None,
+        constants: vec![
+            ("HEADS", heads as f64),
+            ("KV_HEADS", kv_heads as f64),
+            ("HEAD", head_dim as f64),
+            ("GROUP", group as f64),
+            ("QUERIES", queries as f64),
+            ("SPLITS", splits as f64),
+            ("SCALE", 1.0 / (head_dim as f64).sqrt()),
+            ("WG", width as f64),
+        ],
+        bindings: vec![
+            read(&q),
+            cache(&k),
+            cache(&v),
+            write_f32(&[], parts),
+            write_f32(&[], marks),
+            state(position, rows),
+        ],
+        grid: [(heads / group) as u32, splits as u32, rows.div_ceil(queries) as u32],
+        tolerance: NMSE,
+    }
+}
+
+/// A case of `combine`: `rows` rows of `heads` heads from `splits`, one of which saw nothing.
+pub fn combine(seed: u64, rows: usize, heads: usize, head_dim: usize, splits: usize) -> Case {
+    let mut numbers = Numbers(seed);
+    let parts = numbers.vector(rows * heads * splits * head_dim);
+    let marks: Vec<f32> = (0..rows * heads * splits)
+        .flat_map(|i| {
+            if splits > 1 && i % splits == splits - 1 {
+                [cpu::attend::LOW, 0.0]
+            } else {
+                [6.0 * numbers.next(), 2.0 + numbers.next()]
+            }
+        })
+        .collect();
+    let mut y = vec![0.0; rows * heads * head_dim];
+    cpu::combine::combine(splits, head_dim, &parts, &marks, &mut y);
+    Case {
+        kernel: Kernel::Combine,
+        block_type: None,
+        constants: vec![("HEADS", heads as f64), ("HEAD", head_dim as f64), ("SPLITS", splits as f64)],
+        bindings: vec![read(&parts), read(&marks), write_f32(&[], y), state(0, rows)],
+        grid: [(heads * head_dim / 4).div_ceil(64) as u32, rows as u32, 1],
+        tolerance: NMSE,
+    }
+}
+
+/// A case of `sample` over `vocabulary` logits, `ties` of which are equal to others.
+pub fn sample(seed: u64, vocabulary: usize, sampling: Sampling, draw: u32, ties: bool) -> Case {
+    let mut numbers = Numbers(seed);
+    let mut logits: Vec<f32> = numbers.vector(vocabulary).iter().map(|v| 6.0 * v).collect();
+    if ties {
+        // Few distinct values: the order of equals decides.
+        for value in &mut logits {
+            *value = value.round();
+        }
+    }
+    let token = cpu::sample::sample(&logits, &sampling, draw);
+    let before = State {
+        position: 11,
+        rows: 5,
+        head_row: 4,
+        draw,
+        seed: sampling.seed,
+        top_k: sampling.top_k,
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+    };
+    let after = State { position: 16, rows: 1, head_row: 0, draw: draw + 1, ..before };
+    Case {
+        kernel: Kernel::Sample,
+        block_type: None,
+        constants: vec![("VOCABULARY", vocabulary as f64)],
+        bindings: vec![
+            read(&logits),
+            Binding { input: bytes(&[0u32, 99]), expected: Some(Expected::Words(vec![token, 99])) },
+            Binding {
+                input: bytes(&[before]),
+                expected: Some(Expected::Words(bytemuck::pod_collect_to_vec(bytemuck::bytes_of(&after)))),
+            },
+        ],
+        grid: [1, 1, 1],
+        tolerance: 0.0,
+    }
+}
+
+/// sum (a - b)^2 / sum b^2; infinite where `a` is not finite.
+pub fn nmse(actual: &[f32], expected: &[f32]) -> f64 {
+    let mut error = 0.0;
+    let mut power = 0.0;
+    for (a, b) in actual.iter().zip(expected) {
+        error += (f64::from(*a) - f64::from(*b)).powi(2);
+        power += f64::from(*b).powi(2);
+    }
+    if error.is_finite() { error / power.max(1e-30) } else { f64::INFINITY }
+}
+
+/// Runs a case; the error of the worst output, or what was wrong in words.
+pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f64> {
+    let wrong = |what: String| Error::Device { what: format!("the kernel {} {what}", case.kernel.name()) };
+    let pipeline = pipelines.get(case.kernel, case.block_type, &case.constants);
+    let buffers: Vec<_> = case.bindings.iter().map(|b| gpu.storage_of("case", &b.input)).collect();
+    let group = gpu.bind(case.kernel, &buffers.iter().collect::<Vec<_>>());
+    let mut encoder = gpu.encoder();
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(case.grid[0], case.grid[1], case.grid[2]);
+    }
+    gpu.submit(encoder);
+    let mut worst: f64 = 0.0;
+    for (i, binding) in case.bindings.iter().enumerate() {
+        let Some(expected) = &binding.expected else { continue };
+        assert_eq!(case.kernel.bindings()[i], Access::Write, "a case looks at what its kernel writes");
+        let actual = gpu.read(&buffers[i], binding.input.len() as u64).await?;
+        match expected {
+            Expected::Words(words) => {
+                let actual: Vec<u32> = bytemuck::pod_collect_to_vec(&actual);
+                if actual[..words.len()] != words[..] {
+                    return Err(wrong(format!("answered {:?}, not {words:?}", &actual[..words.len()])));
+                }
+            }
+            Expected::Elements(values) if gpu.tier().f16 => {
+                let actual: Vec<f32> = bytemuck::pod_collect_to_vec::<u8, u16>(&actual)
+                    .into_iter()
+                    .map(|bits| half::f16::from_bits(bits).to_f32())
+                    .collect();
+                worst = worst.max(nmse(&actual[..values.len()], values));
+            }
+            Expected::Elements(values) | Expected::F32(values) => {
+                let actual: Vec<f32> = bytemuck::pod_collect_to_vec(&actual);
+                if matches!(expected, Expected::F32(_)) && actual[values.len() - SENTINELS..values.len()] != [SENTINEL; SENTINELS] {
+                    return Err(wrong("wrote behind its output".into()));
+                }
+                worst = worst.max(nmse(&actual[..values.len()], values));
+            }
+        }
+    }
+    if worst > case.tolerance {
+        return Err(wrong(format!("is off by {worst:.1e} where {:.0e} is allowed", case.tolerance)));
+    }
+    Ok(worst)
+}
+
+/// Runs a small known-answer case of every kernel, with the decoders of `block_types`.
+///
+/// Errors: the first wrong answer, in words.
+pub async fn self_test(gpu: &Gpu, block_types: &[BlockType]) -> Result<()> {
+    let f16 = gpu.tier().f16;
+    let shape = Heads { heads: 4, kv_heads: 2, head_dim: 16, rotary: 16, style: RopeStyle::Halves };
+    let lanes = super::engine::lanes(gpu, 64);
+    let mut cases = vec![
+        rms_norm(1, 2, 64, lanes),
+        swiglu(2, 2, 40),
+        rope_append(3, shape, 5, 2, true, f16, lanes),
+        attend(4, shape, 20, 1, 4, 2, 1, f16),
+        attend(5, shape, 3, 9, 1, 2, 4, f16),
+        combine(6, 2, 4, 16, 3),
+        sample(7, 300, Sampling { seed: 5, ..Sampling::default() }, 3, false),
+        sample(8, 300, Sampling::GREEDY, 0, true),
+    ];
+    for (i, &block_type) in block_types.iter().enumerate() {
+        let seed = 100 + i as u64;
+        cases.push(embed(seed, block_type, 5, 256, 3, 0));
+        cases.push(matvec(seed, block_type, 6, 512, Extras { norm: true, ..Extras::default() }, lanes));
+        cases.push(matmul(seed, block_type, 5, 9, 256, Extras { add: true, ..Extras::default() }));
+    }
+    gpu.scoped(async || {
+        let mut pipelines = Pipelines::new(gpu);
+        for case in &cases {
+            run(gpu, &mut pipelines, case).await?;
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,564 @@
+//! Runs a plan on the GPU.
+//!
+//! Everything is made when a student is opened: buffers, bind groups, pipelines, and two lists of dispatches, one for a
+//! single row (decode) and one for a chunk of rows (prefill). A token is then one encoder, one pass, one submission: the
+//! position, the token and the draw live in one small buffer that the `sample` kernel itself moves on, so several tokens
+//! can be in flight before the first is read back, four bytes each.
+
+use super::State;
+use super::device::{Gpu, Mapping};
+use super::kernels::Kernel;
+use super::pipelines::Pipelines;
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::format::repack::groups;
+use crate::format::source::Source;
+use crate::model::{Plan, RopeStyle, Sampling, Slot, Step};
+use std::collections::{HashMap, VecDeque};
+
+/// Rows of a prefill chunk.
+pub const CHUNK: usize = 256;
+
+/// Decode steps that are submitted before the oldest is read back.
+const IN_FLIGHT: usize = 3;
+
+/// Parts into which decode cuts the positions of the cache.
+const SPLITS: usize = 8;
+
+/// Workgroup memory that WebGPU promises.
+const WORKGROUP_BYTES: usize = 16 << 10;
+
+/// One dispatch, ready to encode.
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+    /// Which axis of the grid counts rows, and how many rows one workgroup takes.
+    rows: Option<(usize, usize)>,
+}
+
+/// A student on a device.
+pub struct Engine {
+    gpu: Gpu,
+    plan: Plan,
+    context: usize,
+    tokens: wgpu::Buffer,
+    logits: wgpu::Buffer,
+    state: wgpu::Buffer,
+    decode: Vec<Dispatch>,
+    prefill: Vec<Dispatch>,
+    head: Vec<Dispatch>,
+    sample: Dispatch,
+    ring: Vec<wgpu::Buffer>,
+    next_in_ring: usize,
+    in_flight: VecDeque<Mapping>,
+    /// Rows in the cache once everything submitted has run.
+    submitted: usize,
+    pipelines: usize,
+}
+
+/// Makes dispatches: what the lists share while they are built.
+struct Maker<'a> {
+    gpu: &'a Gpu,
+    plan: &'a Plan,
+    pipelines: Pipelines,
+    weights: Vec<Weights>,
+    vectors: Vec<wgpu::Buffer>,
+    slots: HashMap<Slot, wgpu::Buffer>,
+    tokens: wgpu::Buffer,
+    state: wgpu::Buffer,
+    normed: wgpu::Buffer,
+    query: wgpu::Buffer,
+    parts: wgpu::Buffer,
+    marks: wgpu::Buffer,
+    turns: wgpu::Buffer,
+    /// Bound where a kernel has a binding that this use of it does not read.
+    unused: wgpu::Buffer,
+    caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
+}
+
+/// Workgroup width for rows of `groups` groups: as many lanes as there is work for, a power of two.
+///
+/// Hardware wants at least a subgroup; software adapters run lanes one after another and pay for each barrier.
+pub fn lanes(gpu: &Gpu, groups: usize) -> u32 {
+    let most = if gpu.is_software() { 8 } else { 64 };
+    groups.next_power_of_two().clamp(4, most) as u32
+}
+
+/// Query heads and query rows of one `attend` workgroup, so that queries, results and scores fit in workgroup memory.
+pub fn attend_tile(heads: usize, kv_heads: usize, head_dim: usize, width: usize, most_rows: usize) -> (usize, usize) {
+    let shared = heads / kv_heads;
+    let bytes = |group: usize, rows: usize| 4 * group * rows * (2 * head_dim + width + 3);
+    let group = (1..=shared).rev().find(|g| shared % g == 0 && bytes(*g, 1) <= WORKGROUP_BYTES).unwrap_or(1);
+    let mut rows = 1;
+    while 2 * rows <= most_rows && bytes(group, 2 * rows) <= WORKGROUP_BYTES {
+        rows *= 2;
+    }
+    (group, rows)
+}
+
+impl Maker<'_> {
+    /// Floats between rows of a slot: whole groups of eight.
+    fn stride(&self, slot: Slot) -> usize {
+        8 * groups(self.plan.width(slot))
+    }
+
+    fn dispatch(
+        &mut self,
+        kernel: Kernel,
+        weights: Option<usize>,
+        constants: &[(&'static str, f64)],
+        buffers: &[&wgpu::Buffer],
+        grid: [u32; 3],
+        rows: Option<(usize, usize)>,
+    ) -> Dispatch {
+        let block_type = weights.map(|matrix| self.weights[matrix].block_type);
+        Dispatch {
+            pipeline: self.pipelines.get(kernel, block_type, constants),
+            bind_group: self.gpu.bind(kernel, buffers),
+            grid,
+            rows,
+        }
+    }
+
+    /// The dispatches of one step, for a chunk of rows or for one row.
+    fn step(&mut self, step: &Step, many: bool, list: &mut Vec<Dispatch>) {
+        let config = self.plan.config.clone();
+        let (state, unused) = (self.state.clone(), self.unused.clone());
+        let epsilon = f64::from(config.norm_epsilon);
+        match step {
+            Step::Embed { table } => {
+                let (tokens, x) = (self.tokens.clone(), self.slots[&Slot::Hidden].clone());
+                for part in 0..self.weights[*table].parts.len() {
+                    let w = &self.weights[*table];
+                    let p = &w.parts[part];
+                    let constants = [
+                        ("GROUPS", w.groups as f64),
+                        ("ROW_WORDS", w.row_words as f64),
+                        ("ROW", p.row as f64),
+                        ("COUNT", p.count as f64),
+                        ("WG", f64::from(lanes(self.gpu, w.groups))),
+                    ];
+                    let buffer = p.buffer.clone();
+                    let buffers = [&tokens, &buffer, &x, &state];
+                    list.push(self.dispatch(Kernel::Embed, Some(*table), &constants, &buffers, [1, 1, 1], Some((0, 1))));
+                }
+            }
+            Step::Linear { norm, input, matrix, bias, output, first, step, add, gate } => {
+                let x = self.slots[input].clone();
+                let y = self.slots[output].clone();
+                let gain = norm.map(|id| self.vectors[id].clone());
+                let bias_buffer = bias.map_or(unused.clone(), |id| self.vectors[id].clone());
+                if !many {
+                    for part in 0..self.weights[*matrix].parts.len() {
+                        let w = &self.weights[*matrix];
+                        let p = &w.parts[part];
+                        let constants = [
+                            ("GROUPS", w.groups as f64),
+                            ("COLUMNS", w.columns as f64),
+                            ("ROW_WORDS", w.row_words as f64),
+                            ("ROW", p.row as f64),
+                            ("COUNT", p.count as f64),
+                            ("FIRST", *first as f64),
+                            ("STEP", *step as f64),
+                            ("NORM", f64::from(u8::from(norm.is_some()))),
+                            ("BIAS", f64::from(u8::from(bias.is_some()))),
+                            ("ADD", f64::from(u8::from(*add))),
+                            ("GATE", f64::from(u8::from(*gate))),
+                            ("EPS", epsilon),
+                            ("WG", f64::from(lanes(self.gpu, w.groups))),
+                        ];
+                        let grid = fold(p.count.div_ceil(4), self.gpu.limits().max_compute_workgroups_per_dimension);
+                        let buffer = p.buffer.clone();
+                        let buffers = [&x, &buffer, gain.as_ref().unwrap_or(&unused), &bias_buffer, &y, &state];
+                        list.push(self.dispatch(Kernel::Matvec, Some(*matrix), &constants, &buffers, grid, None));
+                    }
+                    return;
+                }
+                let x = match gain {
+                    Some(gain) => {
+                        let g = groups(config.hidden);
+                        let constants = [
+                            ("GROUPS", g as f64),
+                            ("COLUMNS", config.hidden as f64),
+                            ("EPS", epsilon),
+                            ("WG", f64::from(lanes(self.gpu, 2 * g))),
+                        ];
+                        let normed = self.normed.clone();
+                        let buffers = [&x, &gain, &normed, &state];
+                        list.push(self.dispatch(Kernel::RmsNorm, None, &constants, &buffers, [1, 1, 1], Some((0, 1))));
+                        normed
+                    }
+                    None => x,
+                };
+                let (target, stride) = if *gate {
+                    (self.slots[&Slot::GateUp].clone(), self.stride(Slot::GateUp))
+                } else {
+                    (y, self.stride(*output))
+                };
+                for part in 0..self.weights[*matrix].parts.len() {
+                    let w = &self.weights[*matrix];
+                    let p = &w.parts[part];
+                    let constants = [
+                        ("GROUPS", w.groups as f64),
+                        ("ROW_WORDS", w.row_words as f64),
+                        ("ROW", p.row as f64),
+                        ("COUNT", p.count as f64),
+                        ("FIRST", *first as f64),
+                        ("STEP", *step as f64),
+                        ("STRIDE", stride as f64),
+                        ("BIAS", f64::from(u8::from(bias.is_some()))),
+                        ("ADD", f64::from(u8::from(*add))),
+                    ];
+                    let grid = [p.count.div_ceil(64) as u32, 1, 1];
+                    let buffer = p.buffer.clone();
+                    let buffers = [&x, &buffer, &bias_buffer, &target, &state];
+                    list.push(self.dispatch(Kernel::Matmul, Some(*matrix), &constants, &buffers, grid, Some((1, 32))));
+                }
+                if *gate {
+                    self.step(&Step::Swiglu, true, list);
+                }
+            }
+            Step::Swiglu => {
+                let constants = [
+                    ("IN", self.stride(Slot::GateUp) as f64),
+                    ("OUT", self.stride(Slot::FeedForward) as f64),
+                    ("WIDTH", config.feed_forward as f64),
+                ];
+                let (x, y) = (self.slots[&Slot::GateUp].clone(), self.slots[&Slot::FeedForward].clone());
+                let grid = [config.feed_forward.div_ceil(64) as u32, 1, 1];
+                list.push(self.dispatch(Kernel::Swiglu, None, &constants, &[&x, &y, &state], grid, Some((1, 1))));
+            }
+            Step::RopeAppend { layer, gains } => {
+                let constants = [
+                    ("STRIDE", self.stride(Slot::Qkv) as f64),
+                    ("HEADS", config.heads as f64),
+                    ("KV_HEADS", config.kv_heads as f64),
+                    ("HEAD", config.head_dim as f64),
+                    ("ROTARY", config.rotary as f64),
+                    ("NEOX", f64::from(u8::from(config.rope_style == RopeStyle::Halves))),
+                    ("QK_NORM", f64::from(u8::from(gains.is_some()))),
+                    ("EPS", epsilon),
+                    ("WG", f64::from(lanes(self.gpu, config.head_dim / 2))),
+                ];
+                let qkv = self.slots[&Slot::Qkv].clone();
+                let gains = gains.map_or(unused, |id| self.vectors[id].clone());
+                let (k, v) = self.caches[*layer].clone();
+                let (turns, query) = (self.turns.clone(), self.query.clone());
+                let grid = [(config.heads + 2 * config.kv_heads) as u32, 1, 1];
+                let buffers = [&qkv, &gains, &turns, &query, &k, &v, &state];
+                list.push(self.dispatch(Kernel::RopeAppend, None, &constants, &buffers, grid, Some((1, 1))));
+            }
+            Step::Attend { layer } => {
+                let width = if self.gpu.is_software() { 16 } else { 32 };
+                let (group, rows) =
+                    attend_tile(config.heads, config.kv_heads, config.head_dim, width, if many { 8 } else { 1 });
+                let splits = if many { 1 } else { SPLITS };
+                let constants = [
+                    ("HEADS", config.heads as f64),
+                    ("KV_HEADS", config.kv_heads as f64),
+                    ("HEAD", config.head_dim as f64),
+                    ("GROUP", group as f64),
+                    ("QUERIES", rows as f64),
+                    ("SPLITS", splits as f64),
+                    ("SCALE", 1.0 / (config.head_dim as f64).sqrt()),
+                    ("WG", width as f64),
+                ];
+                let (k, v) = self.caches[*layer].clone();
+                let (query, parts, marks) = (self.query.clone(), self.parts.clone(), self.marks.clone());
+                let grid = [(config.heads / group) as u32, splits as u32, 1];
+                let buffers = [&query, &k, &v, &parts, &marks, &state];
+                list.push(self.dispatch(Kernel::Attend, None, &constants, &buffers, grid, Some((2, rows))));
+                let constants =
+                    [("HEADS", config.heads as f64), ("HEAD", config.head_dim as f64), ("SPLITS", splits as f64)];
+                let y = self.slots[&Slot::Attended].clone();
+                let grid = [(config.query_width() / 4).div_ceil(64) as u32, 1, 1];
+                let buffers = [&parts, &marks, &y, &state];
+                list.push(self.dispatch(Kernel::Combine, None, &constants, &buffers, grid, Some((1, 1))));
+            }
+        }
+    }
+}
+
+/// A one-dimensional grid of `n` workgroups, folded where it exceeds what one dimension may have.
+fn fold(n: usize, limit: u32) -> [u32; 3] {
+    let rows = n.div_ceil(limit as usize).max(1);
+    [n.div_ceil(rows) as u32, rows as u32, 1]
+}
+
+impl Engine {
+    /// Uploads the weights of `plan` from `source` and makes everything that a token needs.
+    ///
+    /// `context` positions of cache; `progress` gets the bytes read so far. Errors: what the device refuses, and what the
+    /// source cannot read.
+    pub async fn load<S: Source>(
+        gpu: &Gpu,
+        plan: Plan,
+        source: &S,
+        context: usize,
+        mut progress: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        gpu.scoped(async || Self::build(gpu, plan, source, context, &mut progress).await).await
+    }
+
+    async fn build<S: Source>(
+        gpu: &Gpu,
+        plan: Plan,
+        source: &S,
+        context: usize,
+        progress: &mut impl FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        let config = plan.config.clone();
+        let limit = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
+        let mut read = 0;
+        let mut weights = Vec::with_capacity(plan.matrices.len());
+        for matrix in &plan.matrices {
+            let mut count = |bytes: u64| {
+                read += bytes;
+                progress(read)
+            };
+            weights.push(Weights::upload(gpu, matrix, source, limit, &mut count).await?);
+        }
+        let mut vectors = Vec::with_capacity(plan.vectors.len());
+        for vector in &plan.vectors {
+            let mut values = vector.read(source).await?;
+            values.resize(values.len().next_multiple_of(8), 0.0);
+            vectors.push(gpu.storage_of("vector", &values));
+        }
+        let factors = match &plan.rope_factors {
+            Some(vector) => Some(vector.read(source).await?),
+            None => None,
+        };
+        let chunk = CHUNK.min(context);
+        let rows_of = |label: &str, width: usize, rows: usize| gpu.storage(label, 4 * (8 * groups(width) * rows) as u64);
+        let slots: HashMap<Slot, wgpu::Buffer> =
+            [Slot::Hidden, Slot::Qkv, Slot::Attended, Slot::GateUp, Slot::FeedForward, Slot::Logits]
+                .into_iter()
+                .map(|slot| {
+                    let rows = if slot == Slot::Logits { 1 } else { chunk };
+                    (slot, rows_of("slot", plan.width(slot), rows))
+                })
+                .collect();
+        let element = if gpu.tier().f16 { 2 } else { 4 };
+        let cache = (context * config.kv_width() * element) as u64;
+        let splits = chunk.max(SPLITS);
+        let mut maker = Maker {
+            gpu,
+            plan: &plan,
+            pipelines: Pipelines::new(gpu),
+            weights,
+            vectors,
+            tokens: gpu.storage("tokens", 4 * chunk as u64),
+            state: gpu.storage("state", size_of::<State>() as u64),
+            normed: rows_of("normed", config.hidden, chunk),
+            query: rows_of("query", config.query_width(), chunk),
+            parts: rows_of("parts", config.query_width(), splits),
+            marks: gpu.storage("marks", 8 * (config.heads * splits) as u64),
+            turns: gpu.storage_of("turns", &config.turns(context, factors.as_deref())),
+            unused: gpu.storage("unused", 32),
+            caches: (0..config.layers).map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache))).collect(),
+            slots,
+        };
+        let (mut decode, mut prefill, mut head) = (Vec::new(), Vec::new(), Vec::new());
+        for step in &plan.body {
+            maker.step(step, false, &mut decode);
+            maker.step(step, true, &mut prefill);
+        }
+        for step in &plan.head {
+            maker.step(step, false, &mut head);
+        }
+        let logits = maker.slots[&Slot::Logits].clone();
+        let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
+        let constants = [("VOCABULARY", config.vocabulary as f64)];
+        let sample = maker.dispatch(Kernel::Sample, None, &constants, &[&logits, &tokens, &state], [1, 1, 1], None);
+        let pipelines = maker.pipelines.len();
+        Ok(Self {
+            gpu: gpu.clone(),
+            context,
+            tokens,
+            logits,
+            state,
+            decode,
+            prefill,
+            head,
+            sample,
+            ring: (0..IN_FLIGHT).map(|_| gpu.staging(4)).collect(),
+            next_in_ring: 0,
+            in_flight: VecDeque::new(),
+            submitted: 0,
+            pipelines,
+            plan,
+        })
+    }
+
+    /// The plan that is run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The device that it runs on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Positions that the cache holds.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Pipelines that were made for this student.
+    pub fn pipelines(&self) -> usize {
+        self.pipelines
+    }
+
+    /// Dispatches of one decoded token.
+    pub fn dispatches_per_token(&self) -> usize {
+        self.decode.len() + self.head.len() + 1
+    }
+
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, list: &[&[Dispatch]], rows: usize) {
+        let mut count = 0;
+        for dispatch in list.iter().copied().flatten() {
+            let mut grid = dispatch.grid;
+            if let Some((axis, tile)) = dispatch.rows {
+                grid[axis] = rows.div_ceil(tile) as u32;
+            }
+            pass.set_pipeline(&dispatch.pipeline);
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+            count += 1;
+        }
+        self.gpu.count_dispatches(count);
+    }
+
+    /// One submission: the lists in one pass, then the token to a staging buffer if it is wanted.
+    fn submit(&self, lists: &[&[Dispatch]], rows: usize, read_token: bool) {
+        let mut encoder = self.gpu.encoder();
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.encode(&mut pass, lists, rows);
+        }
+        if read_token {
+            encoder.copy_buffer_to_buffer(&self.tokens, 0, &self.ring[self.next_in_ring], 0, 4);
+        }
+        self.gpu.submit(encoder);
+    }
+
+    fn read_token_later(&mut self) {
+        let mapping = self.gpu.map(&self.ring[self.next_in_ring], 4);
+        self.in_flight.push_back(mapping);
+        self.next_in_ring = (self.next_in_ring + 1) % self.ring.len();
+    }
+
+    async fn oldest_token(&mut self) -> Result<u32> {
+        let mapping = self.in_flight.pop_front().expect("a token is in flight when one is awaited");
+        let bytes = self.gpu.finish(mapping).await?;
+        let token = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        if token as usize >= self.plan.config.vocabulary {
+            return Err(Error::Device { what: "the sampler answered with a token that does not exist".into() });
+        }
+        Ok(token)
+    }
+
+    /// Waits for everything in flight and forgets it: before anything else may write the state.
+    pub async fn settle(&mut self) -> Result<()> {
+        while let Some(mapping) = self.in_flight.pop_front() {
+            self.gpu.finish(mapping).await?;
+        }
+        Ok(())
+    }
+
+    fn write_state(&self, state: State) {
+        self.gpu.write(&self.state, 0, bytemuck::bytes_of(&state));
+    }
+
+    /// Runs `tokens` from `position` on, and draws the token that follows them.
+    ///
+    /// `progress` is told the rows done so far; its error stops the work between chunks.
+    pub async fn prefill(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        sampling: Sampling,
+        draw: u32,
+        mut progress: impl FnMut(usize) -> Result<()>,
+    ) -> Result<u32> {
+        assert!(!tokens.is_empty() && position + tokens.len() <= self.context, "the caller checked the prompt");
+        self.settle().await?;
+        let chunk = CHUNK.min(self.context);
+        let chunks = tokens.len().div_ceil(chunk);
+        for (i, rows) in tokens.chunks(chunk).enumerate() {
+            let last = i + 1 == chunks;
+            self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
+            self.write_state(State {
+                position: (position + i * chunk) as u32,
+                rows: rows.len() as u32,
+                head_row: rows.len() as u32 - 1,
+                draw,
+                seed: sampling.seed,
+                top_k: sampling.top_k,
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+            });
+            let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
+            if last {
+                self.submit(&[body, &self.head, std::slice::from_ref(&self.sample)], rows.len(), true);
+            } else {
+                self.submit(&[body], rows.len(), false);
+            }
+            progress(i * chunk + rows.len())?;
+        }
+        self.submitted = position + tokens.len();
+        self.read_token_later();
+        self.oldest_token().await
+    }
+
+    /// Runs the last drawn token and draws the next. Further steps are submitted meanwhile, up to `most` tokens ahead in
+    /// all, so that the device does not wait for the host; [`Engine::settle`] drops what was not wanted.
+    pub async fn decode(&mut self, most: usize) -> Result<u32> {
+        while self.in_flight.len() < IN_FLIGHT.min(most.max(1)) && self.submitted < self.context {
+            self.submit(&[&self.decode, &self.head, std::slice::from_ref(&self.sample)], 1, true);
+            self.read_token_later();
+            self.submitted += 1;
+        }
+        assert!(!self.in_flight.is_empty(), "the caller stops at the end of the context");
+        self.oldest_token().await
+    }
+
+    /// Logits `(T, V)` after each of `tokens`, from an empty cache, by prefill.
+    pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.settle().await?;
+        let chunk = CHUNK.min(self.context);
+        let mut all = Vec::with_capacity(tokens.len() * self.plan.config.vocabulary);
+        for (i, rows) in tokens.chunks(chunk).enumerate() {
+            self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
+            let mut state =
+                State { position: (i * chunk) as u32, rows: rows.len() as u32, ..State::default() };
+            self.write_state(state);
+            let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
+            self.submit(&[body], rows.len(), false);
+            for row in 0..rows.len() {
+                state.head_row = row as u32;
+                self.write_state(state);
+                self.submit(&[&self.head], 1, false);
+                all.extend(self.read_logits().await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Logits `(V)` after one more token at `position`, by the decode path.
+    pub async fn logits_at(&mut self, token: u32, position: usize) -> Result<Vec<f32>> {
+        self.settle().await?;
+        self.gpu.write(&self.tokens, 0, bytemuck::bytes_of(&token));
+        self.write_state(State { position: position as u32, rows: 1, ..State::default() });
+        self.submit(&[&self.decode, &self.head], 1, false);
+        self.read_logits().await
+    }
+
+    async fn read_logits(&self) -> Result<Vec<f32>> {
+        let bytes = self.gpu.read(&self.logits, 4 * self.plan.config.vocabulary as u64).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}

@@ -1,0 +1,164 @@
+//! The table of kernels: one row per file of `shaders/`, and how a source is composed.
+
+use super::device::Tier;
+use crate::format::BlockType;
+
+/// A kernel: `shaders/<name>.wgsl`, its twin `cpu::<name>`, its case `cases::<name>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Token ids to rows.
+    Embed,
+    /// One row through a matrix: decode.
+    Matvec,
+    /// Many rows through a matrix: prefill.
+    Matmul,
+    /// RMS norm of rows: prefill.
+    RmsNorm,
+    /// silu(gate) up: prefill.
+    Swiglu,
+    /// Rotation of q and k, and the KV cache.
+    RopeAppend,
+    /// Attention over a split of the positions.
+    Attend,
+    /// Joins the splits.
+    Combine,
+    /// The next token.
+    Sample,
+}
+
+/// How a kernel uses a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    Write,
+}
+
+use Access::{Read, Write};
+
+impl Kernel {
+    /// Every kernel.
+    pub const ALL: [Self; 9] = [
+        Self::Embed,
+        Self::Matvec,
+        Self::Matmul,
+        Self::RmsNorm,
+        Self::Swiglu,
+        Self::RopeAppend,
+        Self::Attend,
+        Self::Combine,
+        Self::Sample,
+    ];
+
+    /// The file's name without its ending.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embed => "embed",
+            Self::Matvec => "matvec",
+            Self::Matmul => "matmul",
+            Self::RmsNorm => "rms_norm",
+            Self::Swiglu => "swiglu",
+            Self::RopeAppend => "rope_append",
+            Self::Attend => "attend",
+            Self::Combine => "combine",
+            Self::Sample => "sample",
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Embed => include_str!("../../shaders/embed.wgsl"),
+            Self::Matvec => include_str!("../../shaders/matvec.wgsl"),
+            Self::Matmul => include_str!("../../shaders/matmul.wgsl"),
+            Self::RmsNorm => include_str!("../../shaders/rms_norm.wgsl"),
+            Self::Swiglu => include_str!("../../shaders/swiglu.wgsl"),
+            Self::RopeAppend => include_str!("../../shaders/rope_append.wgsl"),
+            Self::Attend => include_str!("../../shaders/attend.wgsl"),
+            Self::Combine => include_str!("../../shaders/combine.wgsl"),
+            Self::Sample => include_str!("../../shaders/sample.wgsl"),
+        }
+    }
+
+    /// Its bindings in order; the state comes last.
+    pub fn bindings(self) -> &'static [Access] {
+        match self {
+            Self::Embed => &[Read, Read, Write, Read],
+            Self::Matvec => &[Read, Read, Read, Read, Write, Read],
+            Self::Matmul => &[Read, Read, Read, Write, Read],
+            Self::RmsNorm => &[Read, Read, Write, Read],
+            Self::Swiglu => &[Read, Write, Read],
+            Self::RopeAppend => &[Read, Read, Read, Write, Write, Write, Read],
+            Self::Attend => &[Read, Read, Read, Write, Write, Read],
+            Self::Combine => &[Read, Read, Write, Read],
+            Self::Sample => &[Read, Write, Write],
+        }
+    }
+
+    /// Whether it reads a weight matrix, and so is composed with a block decoder.
+    pub fn reads_weights(self) -> bool {
+        matches!(self, Self::Embed | Self::Matvec | Self::Matmul)
+    }
+
+    /// Whether it sums over its workgroup, and so is composed with one of the reductions.
+    pub fn reduces(self) -> bool {
+        matches!(self, Self::Matvec | Self::RmsNorm | Self::RopeAppend)
+    }
+
+    /// Whether it touches the KV cache, and so is composed with an element type.
+    pub fn uses_elements(self) -> bool {
+        matches!(self, Self::RopeAppend | Self::Attend)
+    }
+}
+
+/// The block decoder of a format.
+fn decoder(block_type: BlockType) -> &'static str {
+    match block_type {
+        BlockType::F32 => include_str!("../../shaders/lib/f32.wgsl"),
+        BlockType::F16 => include_str!("../../shaders/lib/f16.wgsl"),
+        BlockType::BF16 => include_str!("../../shaders/lib/bf16.wgsl"),
+        BlockType::Q4_0 => include_str!("../../shaders/lib/q4_0.wgsl"),
+        BlockType::Q4_1 => include_str!("../../shaders/lib/q4_1.wgsl"),
+        BlockType::Q5_0 => include_str!("../../shaders/lib/q5_0.wgsl"),
+        BlockType::Q5_1 => include_str!("../../shaders/lib/q5_1.wgsl"),
+        BlockType::Q8_0 => include_str!("../../shaders/lib/q8_0.wgsl"),
+        BlockType::Q4_K => include_str!("../../shaders/lib/q4_k.wgsl"),
+        BlockType::Q5_K => include_str!("../../shaders/lib/q5_k.wgsl"),
+        BlockType::Q6_K => include_str!("../../shaders/lib/q6_k.wgsl"),
+    }
+}
+
+/// Joins a kernel's source for a device of `tier`; `block_type` is what its matrix holds, if it reads one.
+///
+/// In a browser the directives of extensions come first; native naga knows subgroups without one and refuses it.
+pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browser: bool) -> String {
+    assert_eq!(kernel.reads_weights(), block_type.is_some(), "{} and its decoder", kernel.name());
+    let mut source = String::new();
+    if kernel.uses_elements() && tier.f16 {
+        source.push_str("enable f16;\n");
+    }
+    if kernel.reduces() && tier.subgroups && browser {
+        source.push_str("enable subgroups;\n");
+    }
+    source.push_str(include_str!("../../shaders/lib/state.wgsl"));
+    if kernel.uses_elements() {
+        source.push_str(if tier.f16 {
+            include_str!("../../shaders/lib/elem_f16.wgsl")
+        } else {
+            include_str!("../../shaders/lib/elem_f32.wgsl")
+        });
+    }
+    if kernel.reduces() {
+        source.push_str(if tier.subgroups {
+            include_str!("../../shaders/lib/reduce_subgroup.wgsl")
+        } else {
+            include_str!("../../shaders/lib/reduce_plain.wgsl")
+        });
+    }
+    if let Some(block_type) = block_type {
+        source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));
+        source.push_str(decoder(block_type));
+    }
+    source.push_str(kernel.source());
+    source
+}

@@ -1,0 +1,89 @@
+//! The fit plan: what a student will take, computed before anything is allocated.
+
+use super::plan::{Plan, Slot};
+use crate::error::{Error, Result, human_bytes};
+use crate::format::repack::row_words;
+
+/// Bytes that a student takes on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// Weights, as the device holds them.
+    pub weights: u64,
+    /// Keys and values of the whole context.
+    pub cache: u64,
+    /// Activations of a chunk, rotary table, logits.
+    pub scratch: u64,
+    /// What the device offers (an estimate: no browser tells).
+    pub available: u64,
+    /// Positions of the cache.
+    pub context: usize,
+}
+
+impl Fit {
+    /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element and chunks of
+    /// `chunk` rows.
+    pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, available: u64) -> Self {
+        let c = &plan.config;
+        let matrices: u64 =
+            plan.matrices.iter().map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64).sum();
+        let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
+        let cache = c.layers as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let row: u64 = [Slot::Hidden, Slot::Hidden, Slot::Qkv, Slot::Attended, Slot::GateUp, Slot::FeedForward]
+            .iter()
+            .map(|&slot| 4 * plan.width(slot) as u64)
+            .sum::<u64>()
+            + 8 * c.query_width() as u64;
+        let table = 4 * context as u64 * c.rotary as u64;
+        let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64;
+        Self { weights: matrices + vectors, cache, scratch, available, context }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.scratch
+    }
+
+    /// Whether it fits.
+    pub fn fits(&self) -> bool {
+        self.total() <= self.available
+    }
+
+    /// The longest context, in steps of 256, that would fit instead; 0 if the weights alone are too much.
+    pub fn longest_context(&self) -> usize {
+        let per_position = (self.cache / self.context.max(1) as u64).max(1);
+        let free = self.available.saturating_sub(self.weights + self.scratch);
+        ((free / per_position) as usize).min(self.context) / 256 * 256
+    }
+
+    /// The plan in one sentence with its numbers.
+    pub fn words(&self) -> String {
+        format!(
+            "{} in all: {} of weights, {} of cache for {} tokens, {} of scratch; the device offers about {}.",
+            human_bytes(self.total()),
+            human_bytes(self.weights),
+            human_bytes(self.cache),
+            self.context,
+            human_bytes(self.scratch),
+            human_bytes(self.available)
+        )
+    }
+
+    /// What would fit instead, in a sentence.
+    pub fn suggestion(&self) -> String {
+        match self.longest_context() {
+            0 => format!(
+                "The weights alone take {}: choose a smaller student or one with fewer bits per weight.",
+                human_bytes(self.weights)
+            ),
+            n => format!("Open it with a context of {n} tokens or fewer, or choose a smaller quantization."),
+        }
+    }
+
+    /// [`Error::DoesNotFit`] unless it fits.
+    pub fn check(&self) -> Result<()> {
+        if self.fits() {
+            return Ok(());
+        }
+        Err(Error::DoesNotFit { needed: self.total(), available: self.available, suggestion: self.suggestion() })
+    }
+}

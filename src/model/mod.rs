@@ -1,0 +1,10 @@
+//! What the network is: hyper-parameters, the plan of one token, sampling, memory. Pure: no device, no clock.
+
+pub mod config;
+pub mod memory;
+pub mod plan;
+pub mod sampler;
+
+pub use config::{Architecture, Config, RopeStyle};
+pub use plan::{Matrix, MatrixId, Plan, Slot, Step, VectorId};
+pub use sampler::Sampling;

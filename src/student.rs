@@ -1,0 +1,457 @@
+//! A student: a file, its tokenizer and template, and an engine that runs its plan. What examples and page both use.
+
+use crate::cpu;
+use crate::error::{Error, Result};
+use crate::format::source::Source;
+use crate::format::{BlockType, Gguf, Parsed};
+use crate::gpu::{self, Gpu};
+use crate::model::memory::Fit;
+use crate::model::{Plan, Sampling};
+use crate::text::stream::Stream;
+use crate::text::template::{Message, RenderOptions, Template};
+use crate::text::tokenizer::Tokenizer;
+use std::collections::BTreeMap;
+
+/// The longest context that is opened unless the caller asks for another.
+pub const DEFAULT_CONTEXT: usize = 4096;
+
+/// Bytes of the first look at a file.
+const FIRST_LOOK: u64 = 1 << 20;
+
+/// What a 32-bit wasm memory may hold in weights and cache when the CPU engine takes over.
+const CPU_BYTES: u64 = 3 << 30;
+
+/// Where a plan is run.
+pub enum Engine {
+    /// On the CPU, with the twins.
+    Cpu(Box<cpu::engine::Engine>),
+    /// On a device.
+    Gpu(Box<gpu::Engine>),
+}
+
+/// What is known of a file before its weights are read.
+pub struct Header {
+    /// The parsed header.
+    pub gguf: Gguf,
+    /// The plan of a token.
+    pub plan: Plan,
+    /// Text to tokens.
+    pub tokenizer: Tokenizer,
+    /// Messages to text.
+    pub template: Template,
+    /// What it will take.
+    pub fit: Fit,
+}
+
+/// An open student.
+pub struct Student {
+    gguf: Gguf,
+    tokenizer: Tokenizer,
+    template: Template,
+    fit: Fit,
+    engine: Engine,
+    /// Tokens whose keys and values are in the cache, in order.
+    cached: Vec<u32>,
+}
+
+/// What to answer.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// A chat, written out by the template.
+    Messages(Vec<Message>),
+    /// Text to go on with, after the beginning-of-text token where the student has one.
+    Text(String),
+}
+
+/// One generation.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to answer.
+    pub prompt: Prompt,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens of the answer; `None`: what the context leaves.
+    pub max_tokens: Option<usize>,
+    /// Strings that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Told to the template of a thinking student.
+    pub enable_thinking: Option<bool>,
+    /// Go on after an end token; for tests of long continuations.
+    pub ignore_end: bool,
+}
+
+impl Request {
+    /// A chat with the default sampling.
+    pub fn chat(messages: Vec<Message>) -> Self {
+        Self {
+            prompt: Prompt::Messages(messages),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            enable_thinking: None,
+            ignore_end: false,
+        }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The student was done, or a stop string came.
+    Stop,
+    /// The limit of tokens or the end of the context.
+    Length,
+    /// The caller stopped it.
+    Abort,
+}
+
+impl Finish {
+    /// The name that the chat-completions format uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// What comes out of a generation while it runs.
+pub enum Event<'a> {
+    /// Rows of the prompt that are done, of how many.
+    Prompt(usize, usize),
+    /// New text; either part may be empty while a character or a stop string is incomplete.
+    Text {
+        /// Part of the answer.
+        content: &'a str,
+        /// Part of the reasoning in front of it.
+        reasoning: &'a str,
+        /// Tokens drawn so far.
+        tokens: usize,
+    },
+}
+
+/// A finished generation.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The answer.
+    pub content: String,
+    /// The reasoning in front of it, without its tags.
+    pub reasoning: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of these, tokens that were still in the cache.
+    pub cached_tokens: usize,
+    /// Every drawn token, the end token included.
+    pub ids: Vec<u32>,
+    /// Positions of the context that are in use.
+    pub used: usize,
+}
+
+impl Header {
+    /// Reads and checks everything but the weights.
+    ///
+    /// `gpu`: the device it would be opened on. `context`: positions wanted; by default the student's own, at most
+    /// [`DEFAULT_CONTEXT`]. Errors: whatever makes the file unusable; not that it does not fit, which `fit` tells.
+    pub async fn read<S: Source>(source: &S, gpu: Option<&Gpu>, context: Option<usize>) -> Result<Self> {
+        let size = source.size();
+        let mut prefix = source.read_exact(0, size.min(FIRST_LOOK) as usize).await?;
+        let gguf = loop {
+            match Gguf::parse(&prefix, size)? {
+                Parsed::Done(gguf) => break gguf,
+                Parsed::NeedMore(n) => {
+                    let have = prefix.len() as u64;
+                    assert!(n > have && n <= size, "the reader asks for more, and for no more than there is");
+                    prefix.extend(source.read_exact(have, (n - have) as usize).await?);
+                }
+            }
+        };
+        drop(prefix);
+        let plan = Plan::new(&gguf)?;
+        let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+        // Padding rows of the embedding beyond the vocabulary are common; a vocabulary beyond the embedding is not usable.
+        if tokenizer.vocab_size() > plan.config.vocabulary {
+            return Err(Error::malformed(format!(
+                "its vocabulary has {} tokens and its embedding {} rows",
+                tokenizer.vocab_size(),
+                plan.config.vocabulary
+            )));
+        }
+        let template = Template::from_metadata(&gguf.metadata, &tokenizer);
+        let trained = plan.config.context;
+        let mut context = context.unwrap_or(trained.min(DEFAULT_CONTEXT)).clamp(1, trained.max(1));
+        let fit = match gpu {
+            Some(gpu) => {
+                let element = if gpu.tier().f16 { 2 } else { 4 };
+                // One layer's keys are one binding; so is the rotary table.
+                let binding = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
+                let row = (plan.config.kv_width() * element).max(4 * plan.config.rotary) as u64;
+                context = context.min((binding / row.max(1)) as usize).max(1);
+                Fit::new(&plan, context, gpu::engine::CHUNK.min(context), element, gpu.available_bytes())
+            }
+            None => {
+                let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, CPU_BYTES);
+                // The CPU engine keeps the blocks as the file has them.
+                fit.weights = gguf.tensors.iter().map(|t| t.bytes).sum();
+                fit
+            }
+        };
+        Ok(Self { gguf, plan, tokenizer, template, fit })
+    }
+}
+
+impl Student {
+    /// Opens a student on `gpu`, or on the CPU without one.
+    ///
+    /// `progress(bytes read, bytes in all)` may stop the work with an error. Errors: what [`Header::read`] finds;
+    /// [`Error::DoesNotFit`] before anything is allocated; what the device refuses.
+    pub async fn open<S: Source>(
+        source: &S,
+        gpu: Option<&Gpu>,
+        context: Option<usize>,
+        mut progress: impl FnMut(u64, u64) -> Result<()>,
+    ) -> Result<Self> {
+        let Header { gguf, plan, tokenizer, template, fit } = Header::read(source, gpu, context).await?;
+        fit.check()?;
+        let total: u64 = plan.matrices.iter().map(|m| (m.row_bytes() * m.rows) as u64).sum();
+        let report = |read: u64| progress(read.min(total), total);
+        let engine = match gpu {
+            Some(gpu) => {
+                let engine = gpu::Engine::load(gpu, plan, source, fit.context, report).await;
+                // A device that refuses memory says so in its own words; the user needs ours.
+                let engine = engine.map_err(|error| match error {
+                    Error::Device { what } if what.to_lowercase().contains("memory") => Error::DoesNotFit {
+                        needed: fit.total(),
+                        available: fit.available,
+                        suggestion: fit.suggestion(),
+                    },
+                    other => other,
+                })?;
+                Engine::Gpu(Box::new(engine))
+            }
+            None => Engine::Cpu(Box::new(cpu::engine::Engine::load(plan, source, fit.context, report).await?)),
+        };
+        Ok(Self { gguf, tokenizer, template, fit, engine, cached: Vec::new() })
+    }
+
+    /// The file's header.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Messages to text.
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// What it takes.
+    pub fn fit(&self) -> &Fit {
+        &self.fit
+    }
+
+    /// Its plan.
+    pub fn plan(&self) -> &Plan {
+        match &self.engine {
+            Engine::Cpu(engine) => engine.plan(),
+            Engine::Gpu(engine) => engine.plan(),
+        }
+    }
+
+    /// The engine, for measurements and tests.
+    pub fn engine(&mut self) -> &mut Engine {
+        self.cached.clear();
+        &mut self.engine
+    }
+
+    /// Positions of its context.
+    pub fn context(&self) -> usize {
+        self.fit.context
+    }
+
+    /// Logits `(T, V)` after each of `ids`; no token is added in front.
+    pub async fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.check_ids(ids)?;
+        self.cached.clear();
+        match &mut self.engine {
+            Engine::Cpu(engine) => Ok(engine.logits(ids)),
+            Engine::Gpu(engine) => engine.logits(ids).await,
+        }
+    }
+
+    /// As [`Student::logits`], one token at a time: the path that decoding takes.
+    pub async fn logits_by_decode(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.check_ids(ids)?;
+        self.cached.clear();
+        let mut all = Vec::new();
+        for (position, id) in ids.iter().enumerate() {
+            match &mut self.engine {
+                Engine::Cpu(engine) => all.extend_from_slice(engine.logits_at(*id, position)),
+                Engine::Gpu(engine) => all.extend(engine.logits_at(*id, position).await?),
+            }
+        }
+        Ok(all)
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        if ids.len() > self.context() {
+            return Err(Error::PromptTooLong { tokens: ids.len(), context: self.context() });
+        }
+        let vocabulary = self.plan().config.vocabulary;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(Error::Request { what: format!("token {id} is not below the vocabulary's {vocabulary}") });
+        }
+        Ok(())
+    }
+
+    /// The tokens of a prompt, and whether the template has already opened the student's reasoning.
+    pub fn prompt_tokens(&self, prompt: &Prompt, enable_thinking: Option<bool>) -> Result<(Vec<u32>, bool)> {
+        match prompt {
+            Prompt::Text(text) => Ok((self.tokenizer.encode(text, true, false)?, false)),
+            Prompt::Messages(messages) => {
+                let options =
+                    RenderOptions { add_generation_prompt: true, enable_thinking, ..RenderOptions::default() };
+                let text = self.template.render(messages, &options)?;
+                let mut ids = self.tokenizer.encode(&text, false, true)?;
+                // Templates write the beginning of text themselves; where one does not, the tokenizer's rule decides.
+                if let (true, Some(bos)) = (self.tokenizer.adds_bos(), self.tokenizer.bos())
+                    && ids.first() != Some(&bos)
+                {
+                    ids.insert(0, bos);
+                }
+                Ok((ids, text.trim_end().ends_with("<think>")))
+            }
+        }
+    }
+
+    /// Answers a request. `event` hears of progress and text, and stops the answer by returning `true`.
+    ///
+    /// Errors: [`Error::PromptTooLong`], [`Error::Request`], [`Error::Template`], and what the device does. The student
+    /// stays usable after all of them but a lost device.
+    pub async fn generate(&mut self, request: &Request, mut event: impl FnMut(Event) -> bool) -> Result<Answer> {
+        check_sampling(&request.sampling)?;
+        let (ids, in_think) = self.prompt_tokens(&request.prompt, request.enable_thinking)?;
+        let context = self.context();
+        if ids.is_empty() {
+            return Err(Error::Request { what: "the prompt is empty".into() });
+        }
+        // At least one token must find room behind the prompt.
+        if ids.len() >= context {
+            return Err(Error::PromptTooLong { tokens: ids.len(), context });
+        }
+        self.check_ids(&ids)?;
+        let most = request.max_tokens.unwrap_or(usize::MAX).min(context - ids.len());
+        if most == 0 {
+            return Err(Error::Request { what: "max_tokens is 0".into() });
+        }
+
+        // Keys and values of a common beginning are still there; the last token is always run, for its logits.
+        let common = self.cached.iter().zip(&ids).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        self.cached.clear();
+        let mut aborted = false;
+        let rows = ids.len() - common;
+        let first = match &mut self.engine {
+            Engine::Cpu(engine) => {
+                aborted |= event(Event::Prompt(0, rows));
+                engine.prefill(&ids[common..], common, request.sampling, 0)
+            }
+            Engine::Gpu(engine) => {
+                let tell = |done| {
+                    if event(Event::Prompt(done, rows)) { Err(Error::Aborted) } else { Ok(()) }
+                };
+                match engine.prefill(&ids[common..], common, request.sampling, 0, tell).await {
+                    Err(Error::Aborted) => {
+                        aborted = true;
+                        0
+                    }
+                    other => other?,
+                }
+            }
+        };
+        let mut answer = Answer {
+            content: String::new(),
+            reasoning: String::new(),
+            finish: Finish::Abort,
+            prompt_tokens: ids.len(),
+            cached_tokens: common,
+            ids: Vec::new(),
+            used: ids.len(),
+        };
+        if aborted {
+            return Ok(answer);
+        }
+
+        let mut stream = Stream::new(&request.stop, in_think);
+        let mut token = first;
+        loop {
+            answer.ids.push(token);
+            if !request.ignore_end && self.tokenizer.is_end(token) {
+                answer.finish = Finish::Stop;
+                break;
+            }
+            let delta = stream.push(self.tokenizer.piece(token));
+            answer.content.push_str(&delta.content);
+            answer.reasoning.push_str(&delta.reasoning);
+            let tokens = answer.ids.len();
+            if event(Event::Text { content: &delta.content, reasoning: &delta.reasoning, tokens }) {
+                answer.finish = Finish::Abort;
+                break;
+            }
+            if delta.stopped {
+                answer.finish = Finish::Stop;
+                break;
+            }
+            if answer.ids.len() == most {
+                answer.finish = Finish::Length;
+                break;
+            }
+            token = match &mut self.engine {
+                Engine::Cpu(engine) => engine.decode(),
+                Engine::Gpu(engine) => engine.decode(most - answer.ids.len()).await?,
+            };
+        }
+        if let Engine::Gpu(engine) = &mut self.engine {
+            engine.settle().await?;
+        }
+        let rest = stream.finish();
+        if !rest.content.is_empty() || !rest.reasoning.is_empty() {
+            answer.content.push_str(&rest.content);
+            answer.reasoning.push_str(&rest.reasoning);
+            let tokens = answer.ids.len();
+            event(Event::Text { content: &rest.content, reasoning: &rest.reasoning, tokens });
+        }
+        // The last drawn token was never run: its keys and values are not in the cache.
+        self.cached = ids;
+        self.cached.extend_from_slice(&answer.ids[..answer.ids.len() - 1]);
+        answer.used = self.cached.len();
+        Ok(answer)
+    }
+
+    /// How many weights each block type holds, by name.
+    pub fn block_types(&self) -> BTreeMap<&'static str, u64> {
+        block_types(&self.gguf)
+    }
+}
+
+/// How many weights each block type of a file holds, by name.
+pub fn block_types(gguf: &Gguf) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    for tensor in &gguf.tensors {
+        let name = tensor.block_type().map_or("other", BlockType::name);
+        *counts.entry(name).or_insert(0) += tensor.columns() as u64 * tensor.rows() as u64;
+    }
+    counts
+}
+
+fn check_sampling(sampling: &Sampling) -> Result<()> {
+    let range = |ok: bool, what: &str| if ok { Ok(()) } else { Err(Error::Request { what: what.into() }) };
+    range((0.0..=100.0).contains(&sampling.temperature), "temperature is a number from 0 to 100")?;
+    range((0.0..=1.0).contains(&sampling.top_p), "top_p is a number from 0 to 1")?;
+    range((0.0..=1.0).contains(&sampling.min_p), "min_p is a number from 0 to 1")
+}

@@ -1,0 +1,204 @@
+//! Each kernel against its twin, on every tier that the adapter has, with awkward shapes.
+
+use crate::gpu::{meet, tiers};
+use understudy::cpu::rope_append::Heads;
+use understudy::format::BlockType;
+use understudy::gpu::cases::{self, Case, Extras};
+use understudy::gpu::kernels::Kernel;
+use understudy::gpu::pipelines::Pipelines;
+use understudy::model::{RopeStyle, Sampling};
+
+const BLOCK_TYPES: [BlockType; 11] = [
+    BlockType::F32,
+    BlockType::F16,
+    BlockType::BF16,
+    BlockType::Q4_0,
+    BlockType::Q4_1,
+    BlockType::Q5_0,
+    BlockType::Q5_1,
+    BlockType::Q8_0,
+    BlockType::Q4_K,
+    BlockType::Q5_K,
+    BlockType::Q6_K,
+];
+
+/// Runs the cases on each tier; `make` is told whether the KV cache is in f16.
+fn check(kernel: Kernel, make: impl Fn(bool) -> Vec<Case>) {
+    let mut seen = Vec::new();
+    for options in tiers() {
+        let Some(gpu) = meet(kernel.name(), options) else { return };
+        if seen.contains(&gpu.tier()) {
+            continue;
+        }
+        seen.push(gpu.tier());
+        let mut pipelines = Pipelines::new(&gpu);
+        let mut worst: f64 = 0.0;
+        let cases = make(gpu.tier().f16);
+        for (i, case) in cases.iter().enumerate() {
+            let constants = &case.constants;
+            let result = pollster::block_on(gpu.scoped(async || cases::run(&gpu, &mut pipelines, case).await));
+            match result {
+                Ok(error) => worst = worst.max(error),
+                Err(error) => panic!("{} case {i} {:?} {constants:?}: {error}", gpu.words(), case.block_type),
+            }
+        }
+        println!("{}: {} cases on {}, worst NMSE {worst:.1e}", kernel.name(), cases.len(), gpu.tier().words());
+    }
+}
+
+/// Columns for a block type: awkward where blocks allow it.
+fn columns(block_type: BlockType) -> [usize; 2] {
+    match block_type.block_len() {
+        1 => [172, 20],
+        32 => [96, 576],
+        _ => [256, 768],
+    }
+}
+
+#[test]
+fn embed() {
+    check(Kernel::Embed, |_| {
+        BLOCK_TYPES
+            .iter()
+            .flat_map(|&t| [cases::embed(1, t, 7, columns(t)[0], 5, 0), cases::embed(2, t, 9, columns(t)[1], 6, 4)])
+            .collect()
+    });
+}
+
+#[test]
+fn matvec() {
+    let all = |norm, bias, add, gate, spread| Extras { norm, bias, add, gate, spread };
+    check(Kernel::Matvec, |_| {
+        let mut list = Vec::new();
+        for (i, &t) in BLOCK_TYPES.iter().enumerate() {
+            let seed = i as u64;
+            let [a, b] = columns(t);
+            list.push(cases::matvec(seed, t, 13, a, Extras::default(), 16));
+            list.push(cases::matvec(seed, t, 3, b, all(true, true, false, false, false), 64));
+            list.push(cases::matvec(seed, t, 18, b, all(true, false, false, true, false), 8));
+        }
+        list.push(cases::matvec(50, BlockType::Q8_0, 1, 32, Extras::default(), 4));
+        list.push(cases::matvec(51, BlockType::Q4_0, 7, 2048, all(false, true, true, false, false), 64));
+        list.push(cases::matvec(52, BlockType::Q4_K, 5, 1024, all(true, false, false, false, true), 32));
+        list.push(cases::matvec(53, BlockType::Q6_K, 514, 256, all(false, false, true, false, false), 32));
+        list
+    });
+}
+
+#[test]
+fn matmul() {
+    check(Kernel::Matmul, |_| {
+        let mut list = Vec::new();
+        for (i, &t) in BLOCK_TYPES.iter().enumerate() {
+            let seed = i as u64;
+            let [a, b] = columns(t);
+            list.push(cases::matmul(seed, t, 1, 13, a, Extras::default()));
+            list.push(cases::matmul(seed, t, 37, 70, b, Extras { bias: true, ..Extras::default() }));
+        }
+        list.push(cases::matmul(60, BlockType::Q8_0, 64, 128, 64, Extras { add: true, ..Extras::default() }));
+        list.push(cases::matmul(61, BlockType::Q4_0, 33, 65, 160, Extras { spread: true, ..Extras::default() }));
+        list
+    });
+}
+
+#[test]
+fn rms_norm() {
+    check(Kernel::RmsNorm, |_| {
+        vec![
+            cases::rms_norm(1, 1, 64, 16),
+            cases::rms_norm(2, 5, 172, 64),
+            cases::rms_norm(3, 3, 2048, 32),
+            cases::rms_norm(4, 2, 4, 4),
+        ]
+    });
+}
+
+#[test]
+fn swiglu() {
+    check(Kernel::Swiglu, |_| vec![cases::swiglu(1, 1, 172), cases::swiglu(2, 5, 64), cases::swiglu(3, 3, 3)]);
+}
+
+fn shape(heads: usize, kv_heads: usize, head_dim: usize, rotary: usize, style: RopeStyle) -> Heads {
+    Heads { heads, kv_heads, head_dim, rotary, style }
+}
+
+#[test]
+fn rope_append() {
+    use RopeStyle::{Halves, Pairs};
+    check(Kernel::RopeAppend, |f16| {
+        vec![
+            cases::rope_append(1, shape(8, 4, 8, 8, Pairs), 0, 1, false, f16, 4),
+            cases::rope_append(2, shape(3, 1, 64, 64, Pairs), 17, 5, false, f16, 32),
+            cases::rope_append(3, shape(4, 2, 128, 128, Halves), 3, 2, true, f16, 64),
+            cases::rope_append(4, shape(2, 2, 96, 32, Halves), 1, 3, false, f16, 16),
+        ]
+    });
+}
+
+#[test]
+fn attend() {
+    use RopeStyle::Halves;
+    check(Kernel::Attend, |f16| {
+        vec![
+            // Decode: one row, several splits, some of them empty.
+            cases::attend(1, shape(8, 4, 8, 8, Halves), 0, 1, 8, 2, 1, f16),
+            cases::attend(2, shape(3, 1, 64, 64, Halves), 41, 1, 4, 3, 1, f16),
+            cases::attend(3, shape(14, 2, 64, 64, Halves), 130, 1, 8, 7, 1, f16),
+            // Prefill: tiles of rows, causal, with a cache in front and a last tile that is not full.
+            cases::attend(4, shape(4, 1, 32, 32, Halves), 0, 21, 1, 4, 4, f16),
+            cases::attend(5, shape(4, 2, 128, 128, Halves), 19, 5, 1, 1, 2, f16),
+        ]
+    });
+}
+
+#[test]
+fn combine() {
+    check(Kernel::Combine, |_| {
+        vec![cases::combine(1, 1, 8, 8, 8), cases::combine(2, 5, 3, 64, 1), cases::combine(3, 2, 14, 128, 3)]
+    });
+}
+
+#[test]
+fn sample() {
+    check(Kernel::Sample, |_| {
+        let mut list = vec![
+            cases::sample(1, 512, Sampling::GREEDY, 0, false),
+            cases::sample(2, 1000, Sampling::GREEDY, 0, true),
+            cases::sample(3, 7, Sampling { top_k: 0, ..Sampling::default() }, 9, false),
+        ];
+        for draw in 0..40 {
+            let sampling = Sampling {
+                temperature: 0.3 + 0.05 * draw as f32,
+                top_k: [0, 1, 5, 40, 256][draw as usize % 5],
+                top_p: [1.0, 0.9, 0.5][draw as usize % 3],
+                min_p: [0.0, 0.05][draw as usize % 2],
+                seed: 77,
+            };
+            list.push(cases::sample(10 + u64::from(draw), 3001, sampling, draw, draw % 4 == 0));
+        }
+        list
+    });
+}
+
+#[test]
+fn self_test_passes_on_every_tier() {
+    for options in tiers() {
+        let Some(gpu) = meet("self_test", options) else { return };
+        let result = pollster::block_on(cases::self_test(&gpu, &BLOCK_TYPES));
+        assert_eq!(result, Ok(()), "{}", gpu.words());
+    }
+}
+
+#[test]
+fn a_wrong_answer_is_noticed() {
+    let Some(gpu) = meet("a_wrong_answer_is_noticed", Default::default()) else { return };
+    // The same case with another epsilon: the twin's answer is then not what the kernel computes.
+    let mut case = cases::rms_norm(1, 2, 64, 16);
+    for (name, value) in &mut case.constants {
+        if *name == "EPS" {
+            *value = 0.5;
+        }
+    }
+    let mut pipelines = Pipelines::new(&gpu);
+    assert!(pollster::block_on(cases::run(&gpu, &mut pipelines, &case)).is_err());
+}
