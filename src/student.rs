@@ -358,8 +358,19 @@ impl Student {
         let rows = ids.len() - common;
         let first = match &mut self.engine {
             Engine::Cpu(engine) => {
-                aborted |= event(Event::Prompt(0, rows));
-                engine.prefill(&ids[common..], common, request.sampling, 0)
+                engine.begin(common, request.sampling, 0);
+                let mut drawn = 0;
+                let mut done = 0;
+                for chunk in ids[common..].chunks(cpu::engine::CHUNK) {
+                    aborted |= event(Event::Prompt(done, rows));
+                    if aborted {
+                        break;
+                    }
+                    done += chunk.len();
+                    drawn = engine.extend(chunk, done == rows).unwrap_or(0);
+                    pause().await;
+                }
+                drawn
             }
             Engine::Gpu(engine) => {
                 let tell = |done| {
@@ -412,7 +423,10 @@ impl Student {
                 break;
             }
             token = match &mut self.engine {
-                Engine::Cpu(engine) => engine.decode(),
+                Engine::Cpu(engine) => {
+                    pause().await;
+                    engine.decode()
+                }
                 Engine::Gpu(engine) => engine.decode(most - answer.ids.len()).await?,
             };
         }
@@ -437,6 +451,12 @@ impl Student {
     pub fn block_types(&self) -> BTreeMap<&'static str, u64> {
         block_types(&self.gguf)
     }
+}
+
+/// Lets other work of the thread go on between pieces of CPU work.
+async fn pause() {
+    #[cfg(target_family = "wasm")]
+    crate::web::pause().await;
 }
 
 /// How many weights each block type of a file holds, by name.

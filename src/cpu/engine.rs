@@ -117,16 +117,17 @@ impl Engine {
         self.context
     }
 
-    /// Runs `tokens` from `position` on, and draws the token that follows them.
-    pub fn prefill(&mut self, tokens: &[u32], position: usize, sampling: Sampling, draw: u32) -> u32 {
+    /// Sets where the next tokens go and how they are drawn; then come [`Engine::extend`] and [`Engine::decode`].
+    pub fn begin(&mut self, position: usize, sampling: Sampling, draw: u32) {
         self.position = position;
         self.sampling = sampling;
         self.draw = draw;
-        for chunk in tokens.chunks(CHUNK) {
-            self.forward(chunk);
-        }
-        let last = (tokens.len() - 1) % CHUNK;
-        self.draw_token(last)
+    }
+
+    /// Runs a chunk of at most [`CHUNK`] tokens. `last`: also draws the token that follows them.
+    pub fn extend(&mut self, chunk: &[u32], last: bool) -> Option<u32> {
+        self.forward(chunk);
+        last.then(|| self.draw_token(chunk.len() - 1))
     }
 
     /// Runs the last drawn token and draws the next.

@@ -9,6 +9,7 @@
 
 pub mod blocks;
 pub mod gguf;
+pub mod provenance;
 pub mod repack;
 pub mod source;
 

@@ -1,0 +1,569 @@
+//! The one place that knows JavaScript: the facade that the worker calls, and where an [`Error`] becomes an object with a
+//! code, a message and a hint.
+
+use crate::error::{Error, Result};
+use crate::format::provenance::Provenance;
+use crate::format::source::Source;
+use crate::format::{BlockType, Gguf};
+use crate::gpu::{Gpu, GpuOptions, Tier, cases};
+use crate::model::memory::Fit;
+use crate::model::{Plan, Sampling};
+use crate::student::{Event, Header, Prompt, Request, Student, block_types};
+use crate::text::template::Message;
+use js_sys::{Function, Promise, Reflect, Uint8Array};
+use serde::{Deserialize, Serialize};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn now() -> f64;
+
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(callback: &Function, milliseconds: u32);
+}
+
+/// Lets the worker hear its messages: an abort must get through while the CPU engine computes.
+pub async fn pause() {
+    let promise = Promise::new(&mut |resolve, _| set_timeout(&resolve, 0));
+    // The promise never rejects.
+    let _ = JsFuture::from(promise).await;
+}
+
+impl From<Error> for JsValue {
+    fn from(error: Error) -> Self {
+        let object = js_sys::Error::new(&error.to_string());
+        for (key, value) in [("code", error.code()), ("hint", &error.hint())] {
+            // Setting a property of a fresh object cannot fail.
+            let _ = Reflect::set(&object, &key.into(), &value.into());
+        }
+        object.into()
+    }
+}
+
+fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
+    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
+    value.serialize(&serializer).map_err(|e| Error::Request { what: e.to_string() })
+}
+
+fn from_js<T: for<'de> Deserialize<'de> + Default>(value: JsValue) -> Result<T> {
+    if value.is_undefined() || value.is_null() {
+        return Ok(T::default());
+    }
+    serde_wasm_bindgen::from_value(value).map_err(|e| Error::Request { what: e.to_string() })
+}
+
+/// A file behind a JavaScript function `(offset, length) -> Promise<Uint8Array>`.
+struct JsSource {
+    read: Function,
+    size: u64,
+}
+
+impl Source for JsSource {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let io = |value: JsValue| {
+            let text = Reflect::get(&value, &"message".into()).ok().and_then(|m| m.as_string());
+            Error::Io { what: text.unwrap_or_else(|| "the browser gave no reason".into()) }
+        };
+        let promise =
+            self.read.call2(&JsValue::NULL, &(offset as f64).into(), &(length as f64).into()).map_err(io)?;
+        let value = JsFuture::from(Promise::resolve(&promise)).await.map_err(io)?;
+        let bytes: Uint8Array = value.dyn_into().map_err(|_| Error::Io { what: "no bytes came back".into() })?;
+        Ok(bytes.to_vec())
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct CreateOptions {
+    gpu: Option<String>,
+    subgroups: bool,
+    f16: Option<bool>,
+    default_limits: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OpenOptions {
+    context: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ChatRequest {
+    messages: Option<Vec<Message>>,
+    prompt: Option<String>,
+    max_tokens: Option<f64>,
+    temperature: Option<f32>,
+    top_k: Option<f64>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    seed: Option<f64>,
+    stop: Option<OneOrMany>,
+    enable_thinking: Option<bool>,
+    ignore_end: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TokenizeOptions {
+    add_special: bool,
+    parse_special: bool,
+}
+
+#[derive(Serialize)]
+struct DeviceWords {
+    kind: &'static str,
+    words: String,
+    vendor: String,
+    tier: String,
+    limits: BTreeMap<&'static str, f64>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PlanWords {
+    name: Option<String>,
+    architecture: &'static str,
+    parameters: f64,
+    weights_bytes: f64,
+    cache_bytes: f64,
+    scratch_bytes: f64,
+    total_bytes: f64,
+    available_bytes: f64,
+    context: usize,
+    context_trained: usize,
+    fits: bool,
+    words: String,
+    suggestion: Option<String>,
+    block_types: BTreeMap<&'static str, u64>,
+    provenance: Provenance,
+    vocabulary: usize,
+    layers: usize,
+    template: &'static str,
+    thinks: bool,
+    device: String,
+}
+
+#[derive(Serialize)]
+struct Delta<'a> {
+    content: &'a str,
+    reasoning: &'a str,
+    tokens: usize,
+    /// Rows of the prompt that are done, of how many; only before the first token.
+    prompt: Option<(usize, usize)>,
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+}
+
+#[derive(Serialize)]
+struct Timings {
+    prompt_ms: f64,
+    predicted_ms: f64,
+    prompt_per_second: f64,
+    predicted_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct ContextUse {
+    used: usize,
+    size: usize,
+}
+
+#[derive(Serialize)]
+struct ChatResult<'a> {
+    content: &'a str,
+    reasoning: &'a str,
+    finish_reason: &'static str,
+    usage: Usage,
+    timings: Timings,
+    context: ContextUse,
+    ids: &'a [u32],
+}
+
+/// The engine as the worker sees it: one device, at most one student.
+#[wasm_bindgen]
+pub struct Runner {
+    gpu: Option<Gpu>,
+    notes: Vec<String>,
+    /// Empty while a call works on it: a second call then gets [`Error::Busy`] instead of waiting inside.
+    student: RefCell<Option<Student>>,
+    working: Cell<bool>,
+    checked: RefCell<Vec<BlockType>>,
+}
+
+/// Marks the runner as working until it is dropped.
+struct Working<'a>(&'a Cell<bool>);
+
+impl<'a> Working<'a> {
+    fn begin(flag: &'a Cell<bool>) -> Result<Self> {
+        if flag.replace(true) { Err(Error::Busy) } else { Ok(Self(flag)) }
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+fn whole(value: Option<f64>, what: &str, most: f64) -> Result<Option<f64>> {
+    match value {
+        None => Ok(None),
+        Some(n) if n.fract() == 0.0 && (0.0..=most).contains(&n) => Ok(Some(n)),
+        Some(_) => Err(Error::Request { what: format!("{what} is a whole number from 0 to {most}") }),
+    }
+}
+
+fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), device: String) -> PlanWords {
+    let provenance = Provenance::from_metadata(&gguf.metadata);
+    PlanWords {
+        name: provenance.name.clone(),
+        architecture: plan.config.architecture.name(),
+        parameters: plan.parameters() as f64,
+        weights_bytes: fit.weights as f64,
+        cache_bytes: fit.cache as f64,
+        scratch_bytes: fit.scratch as f64,
+        total_bytes: fit.total() as f64,
+        available_bytes: fit.available as f64,
+        context: fit.context,
+        context_trained: plan.config.context,
+        fits: fit.fits(),
+        words: fit.words(),
+        suggestion: (!fit.fits()).then(|| fit.suggestion()),
+        block_types: block_types(gguf),
+        provenance,
+        vocabulary: plan.config.vocabulary,
+        layers: plan.config.layers,
+        template: if template.0 { "default" } else { "file" },
+        thinks: template.1,
+        device,
+    }
+}
+
+/// The tiers from the fullest that the device was opened with down to the plainest.
+fn plainer_tiers(tier: Tier) -> Vec<Tier> {
+    let mut tiers = vec![tier];
+    if tier.subgroups {
+        tiers.push(Tier { subgroups: false, ..tier });
+    }
+    if tier != Tier::default() {
+        tiers.push(Tier::default());
+    }
+    tiers.dedup();
+    tiers
+}
+
+/// The device with the fullest tier whose kernels answer as known; what was left out goes to `notes`.
+async fn trusted(gpu: Gpu, types: &[BlockType], notes: &mut Vec<String>) -> Option<Gpu> {
+    for tier in plainer_tiers(gpu.tier()) {
+        let candidate = if tier == gpu.tier() { gpu.clone() } else { gpu.plainer(tier) };
+        match cases::self_test(&candidate, types).await {
+            Ok(()) => return Some(candidate),
+            Err(error) => notes.push(format!("With {} the self-test failed: {error}", tier.words())),
+        }
+    }
+    None
+}
+
+#[wasm_bindgen]
+impl Runner {
+    /// Meets the device: WebGPU with the fullest tier whose known answers are right, else the CPU.
+    pub async fn create(options: JsValue) -> std::result::Result<Runner, JsValue> {
+        let options: CreateOptions = from_js(options)?;
+        let mut notes = Vec::new();
+        let mut gpu = None;
+        if options.gpu.as_deref() == Some("off") {
+            notes.push("WebGPU was switched off: the CPU engine has taken over.".to_string());
+        } else {
+            let wanted = GpuOptions {
+                subgroups: options.subgroups,
+                f16: options.f16.unwrap_or(true),
+                default_limits: options.default_limits,
+            };
+            match Gpu::meet(&wanted).await {
+                Ok(met) => {
+                    gpu = trusted(met, &[BlockType::Q8_0], &mut notes).await;
+                    if gpu.is_none() {
+                        notes.push("No kernel variant could be trusted: the CPU engine has taken over.".into());
+                    }
+                }
+                Err(error) => notes.push(format!("{error} The CPU engine has taken over.")),
+            }
+        }
+        Ok(Self {
+            gpu,
+            notes,
+            student: RefCell::new(None),
+            working: Cell::new(false),
+            checked: RefCell::new(vec![BlockType::Q8_0]),
+        })
+    }
+
+    fn device_words(&self) -> String {
+        match &self.gpu {
+            Some(gpu) => format!("WebGPU on {}", gpu.words()),
+            None => "CPU (WebAssembly SIMD, one thread)".into(),
+        }
+    }
+
+    /// The device in words and numbers.
+    pub fn device(&self) -> std::result::Result<JsValue, JsValue> {
+        let mut limits = BTreeMap::new();
+        if let Some(gpu) = &self.gpu {
+            let l = gpu.limits();
+            limits.insert("max_buffer_size", l.max_buffer_size as f64);
+            limits.insert("max_storage_buffer_binding_size", l.max_storage_buffer_binding_size as f64);
+            limits.insert("max_compute_workgroup_storage_size", f64::from(l.max_compute_workgroup_storage_size));
+            limits.insert("max_compute_invocations_per_workgroup", f64::from(l.max_compute_invocations_per_workgroup));
+            limits.insert("max_storage_buffers_per_shader_stage", f64::from(l.max_storage_buffers_per_shader_stage));
+        }
+        let words = DeviceWords {
+            kind: if self.gpu.is_some() { "webgpu" } else { "cpu" },
+            words: self.device_words(),
+            vendor: self.gpu.as_ref().map_or_else(|| "cpu".into(), Gpu::name),
+            tier: self.gpu.as_ref().map_or("cpu", |gpu| gpu.tier().words()).into(),
+            limits,
+            notes: self.notes.clone(),
+        };
+        Ok(to_js(&words)?)
+    }
+
+    /// How often costly calls were made on the device so far.
+    pub fn counts(&self) -> std::result::Result<JsValue, JsValue> {
+        let mut map = BTreeMap::new();
+        if let Some(gpu) = &self.gpu {
+            let counts = gpu.counts();
+            map.insert("buffers", counts.buffers as f64);
+            map.insert("bind_groups", counts.bind_groups as f64);
+            map.insert("pipelines", counts.pipelines as f64);
+            map.insert("dispatches", counts.dispatches as f64);
+            map.insert("submissions", counts.submissions as f64);
+        }
+        Ok(to_js(&map)?)
+    }
+
+    /// What a file is and what it would take; nothing is allocated.
+    pub async fn plan(&self, read: Function, size: f64, options: JsValue) -> std::result::Result<JsValue, JsValue> {
+        let options: OpenOptions = from_js(options)?;
+        let context = whole(options.context, "context", 1e9)?.map(|n| n as usize);
+        let source = JsSource { read, size: size as u64 };
+        let header = Header::read(&source, self.gpu.as_ref(), context).await?;
+        let template = (header.template.is_default(), header.template.thinks());
+        Ok(to_js(&plan_words(&header.gguf, &header.plan, &header.fit, template, self.device_words()))?)
+    }
+
+    /// Opens a student; on an error the one that was open stays open.
+    pub async fn open(
+        &self,
+        read: Function,
+        size: f64,
+        options: JsValue,
+        on_progress: Option<Function>,
+    ) -> std::result::Result<JsValue, JsValue> {
+        let options: OpenOptions = from_js(options)?;
+        let context = whole(options.context, "context", 1e9)?.map(|n| n as usize);
+        let _working = Working::begin(&self.working)?;
+        let source = JsSource { read, size: size as u64 };
+        let tell = |loaded: u64, total: u64, phase: &str| -> Result<()> {
+            if let Some(function) = &on_progress {
+                let answer =
+                    function.call3(&JsValue::NULL, &(loaded as f64).into(), &(total as f64).into(), &phase.into());
+                if answer.is_ok_and(|stop| stop.is_truthy()) {
+                    return Err(Error::Aborted);
+                }
+            }
+            Ok(())
+        };
+        tell(0, source.size(), "header")?;
+        if let Some(gpu) = &self.gpu {
+            // Decoders of block types that this device has not answered for yet.
+            let header = Header::read(&source, Some(gpu), context).await?;
+            let mut types: Vec<BlockType> = header.plan.matrices.iter().map(|m| m.block_type).collect();
+            types.sort_by_key(|t| t.ggml());
+            types.dedup();
+            types.retain(|t| !self.checked.borrow().contains(t));
+            if !types.is_empty() {
+                cases::self_test(gpu, &types).await?;
+                self.checked.borrow_mut().extend(types);
+            }
+        }
+        let report = |loaded, total| tell(loaded, total, "weights");
+        let student = Student::open(&source, self.gpu.as_ref(), context, report).await?;
+        *self.student.borrow_mut() = Some(student);
+        Ok(self.info()?)
+    }
+
+    /// What is open, or `undefined`.
+    pub fn info(&self) -> std::result::Result<JsValue, JsValue> {
+        let Ok(student) = self.student.try_borrow() else { return Err(Error::Busy.into()) };
+        match &*student {
+            None => Ok(JsValue::UNDEFINED),
+            Some(student) => {
+                let template = (student.template().is_default(), student.template().thinks());
+                let device = self.device_words();
+                Ok(to_js(&plan_words(student.gguf(), student.plan(), student.fit(), template, device))?)
+            }
+        }
+    }
+
+    /// Takes the student out for a call that waits, and puts it back whatever happens.
+    async fn with_student<T>(&self, work: impl AsyncFnOnce(&mut Student) -> Result<T>) -> Result<T> {
+        let _working = Working::begin(&self.working)?;
+        if let Some(gpu) = &self.gpu {
+            gpu.check()?;
+        }
+        let mut student = self.student.borrow_mut().take().ok_or(Error::NoStudent)?;
+        let result = work(&mut student).await;
+        *self.student.borrow_mut() = Some(student);
+        result
+    }
+
+    /// One generation; `on_delta` returns `true` to stop it.
+    pub async fn chat(&self, request: JsValue, on_delta: Option<Function>) -> std::result::Result<JsValue, JsValue> {
+        let request: ChatRequest = from_js(request)?;
+        let default = Sampling::default();
+        let sampling = Sampling {
+            temperature: request.temperature.unwrap_or(default.temperature),
+            top_k: whole(request.top_k, "top_k", 1e9)?.map_or(default.top_k, |n| n as u32),
+            top_p: request.top_p.unwrap_or(default.top_p),
+            min_p: request.min_p.unwrap_or(default.min_p),
+            // The worker gives a random seed where the user gave none: chance is not this crate's business.
+            seed: whole(request.seed, "seed", f64::from(u32::MAX))?.map_or(default.seed, |n| n as u32),
+        };
+        let prompt = match (request.messages, request.prompt) {
+            (Some(messages), None) => Prompt::Messages(messages),
+            (None, Some(text)) => Prompt::Text(text),
+            _ => return Err(Error::Request { what: "it needs either messages or a prompt".into() }.into()),
+        };
+        let request = Request {
+            prompt,
+            sampling,
+            max_tokens: whole(request.max_tokens, "max_tokens", 1e9)?.map(|n| n as usize),
+            stop: match request.stop {
+                None => Vec::new(),
+                Some(OneOrMany::One(stop)) => vec![stop],
+                Some(OneOrMany::Many(stops)) => stops,
+            },
+            enable_thinking: request.enable_thinking,
+            ignore_end: request.ignore_end,
+        };
+        let started = now();
+        let mut first = started;
+        let tell = |event: Event| {
+            let delta = match event {
+                Event::Prompt(done, all) => Delta { content: "", reasoning: "", tokens: 0, prompt: Some((done, all)) },
+                Event::Text { content, reasoning, tokens } => {
+                    if tokens == 1 {
+                        first = now();
+                    }
+                    Delta { content, reasoning, tokens, prompt: None }
+                }
+            };
+            match (&on_delta, to_js(&delta)) {
+                (Some(function), Ok(delta)) => {
+                    function.call1(&JsValue::NULL, &delta).is_ok_and(|stop| stop.is_truthy())
+                }
+                _ => false,
+            }
+        };
+        let (answer, size) = self
+            .with_student(async |student| {
+                let answer = student.generate(&request, tell).await?;
+                Ok((answer, student.context()))
+            })
+            .await?;
+        let ended = now();
+        let (prompt_ms, predicted_ms) = ((first - started).max(0.001), (ended - first).max(0.001));
+        let drawn = answer.ids.len();
+        let result = ChatResult {
+            content: &answer.content,
+            reasoning: &answer.reasoning,
+            finish_reason: answer.finish.name(),
+            usage: Usage {
+                prompt_tokens: answer.prompt_tokens,
+                cached_tokens: answer.cached_tokens,
+                completion_tokens: drawn,
+                total_tokens: answer.prompt_tokens + drawn,
+            },
+            timings: Timings {
+                prompt_ms,
+                predicted_ms,
+                prompt_per_second: 1000.0 * (answer.prompt_tokens - answer.cached_tokens) as f64 / prompt_ms,
+                // The first token belongs to the prompt's time.
+                predicted_per_second: 1000.0 * drawn.saturating_sub(1) as f64 / predicted_ms,
+            },
+            context: ContextUse { used: answer.used, size },
+            ids: &answer.ids,
+        };
+        Ok(to_js(&result)?)
+    }
+
+    /// Logits `(T, V)` after each of `ids`, row-major; no token is added in front.
+    pub async fn logits(&self, ids: Vec<u32>) -> std::result::Result<Vec<f32>, JsValue> {
+        Ok(self.with_student(async |student| student.logits(&ids).await).await?)
+    }
+
+    /// As `logits`, by the path that decoding takes.
+    #[wasm_bindgen(js_name = logitsByDecode)]
+    pub async fn logits_by_decode(&self, ids: Vec<u32>) -> std::result::Result<Vec<f32>, JsValue> {
+        Ok(self.with_student(async |student| student.logits_by_decode(&ids).await).await?)
+    }
+
+    /// The ids of a text.
+    pub fn tokenize(&self, text: &str, options: JsValue) -> std::result::Result<Vec<u32>, JsValue> {
+        let options: TokenizeOptions = from_js(options)?;
+        let student = self.student.borrow();
+        let student = student.as_ref().ok_or(Error::NoStudent)?;
+        Ok(student.tokenizer().encode(text, options.add_special, options.parse_special)?)
+    }
+
+    /// Tokens that these messages would take as a prompt.
+    pub fn count(&self, messages: JsValue) -> std::result::Result<usize, JsValue> {
+        let messages: Vec<Message> = from_js(messages)?;
+        let student = self.student.borrow();
+        let student = student.as_ref().ok_or(Error::NoStudent)?;
+        Ok(student.prompt_tokens(&Prompt::Messages(messages), None)?.0.len())
+    }
+
+    /// Loses the device on purpose, to test what follows.
+    #[wasm_bindgen(js_name = destroyDevice)]
+    pub fn destroy_device(&self) {
+        if let Some(gpu) = &self.gpu {
+            gpu.destroy();
+        }
+    }
+
+    /// Whether the device is lost.
+    #[wasm_bindgen(js_name = deviceLost)]
+    pub fn device_lost(&self) -> bool {
+        self.gpu.as_ref().is_some_and(|gpu| gpu.lost().is_some())
+    }
+
+    /// Frees the student.
+    pub fn close(&self) -> std::result::Result<(), JsValue> {
+        let _working = Working::begin(&self.working)?;
+        self.student.borrow_mut().take();
+        Ok(())
+    }
+}
