@@ -13,7 +13,7 @@ const marked = new Marked({ gfm: true, breaks: true });
 marked.use({
   renderer: {
     html: (/** @type {any} */ { text }) => escape(text),
-    image: (/** @type {any} */ { href, text }) => `<span class="picture">picture: ${escape(text || href)}</span>`,
+    image: (/** @type {any} */ { href, text }) => `<span class="picture">[picture: ${escape(text ? `${text}, ${href}` : href)}]</span>`,
     checkbox: (/** @type {any} */ { checked }) => (checked ? "[x] " : "[ ] "),
   },
 });

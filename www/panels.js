@@ -76,8 +76,8 @@ export function showStudent(info, device) {
 
 /** @param {{ words: string, kind: string, notes: string[] }} device */
 export function showDevice({ words, kind, notes = [] }) {
-  const lead = kind === "cpu" ? "No WebGPU in use here: the CPU engine has taken over. Answers are the same and come more slowly." : "Runs on the GPU.";
-  at("device").replaceChildren(make("span", "", `${lead} ${words}`), ...notes.map((note) => make("span", "note", note)));
+  const lead = kind === "cpu" ? "No WebGPU in use here: the CPU engine has taken over. Answers are the same and come more slowly. " : "";
+  at("device").replaceChildren(make("span", "", `${lead}${words}`), ...notes.map((note) => make("span", "note", note)));
   at("device").dataset.kind = kind;
 }
 

@@ -1,0 +1,269 @@
+// What a person does with the page, with the bundled student only.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { answered, ask, openFile, stage } from "./page.mjs";
+
+describe("the page", () => {
+  let site;
+  before(async () => (site = await stage()));
+  after(() => site.close());
+
+  test("answers with the bundled student after nothing but typing and sending", async () => {
+    const page = await site.open({ wait: false });
+    // Typed while the student still loads.
+    await page.fill("#prompt", "Hello, who are you?");
+    await page.press("#prompt", "Enter");
+    const text = await answered(page, 1);
+    assert.ok(text.trim().length > 0);
+    assert.match(await page.locator(".turn.assistant .stats").innerText(), /tokens?, .* tokens\/s, first after/);
+    await page.waitForFunction(() => /^[\d,]+ of [\d,]+ tokens/.test(document.getElementById("meter-words").textContent));
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test("stops, regenerates, and begins anew", async () => {
+    const page = await site.open();
+    await page.fill("#prompt", "Tell me a long story.");
+    await page.click("#send");
+    await page.waitForFunction(() => document.querySelector(".turn.assistant .body")?.textContent || document.querySelector(".thought-text")?.textContent);
+    if (await page.locator("#stop").isVisible()) await page.click("#stop", { timeout: 2000 }).catch(() => {});
+    await answered(page, 1);
+    await page.click("#regenerate");
+    await answered(page, 1);
+    assert.equal(await page.locator(".turn.user").count(), 1);
+    assert.equal(await page.locator("#regenerate").count(), 1);
+    await page.click("#new-chat");
+    assert.equal(await page.locator(".turn").count(), 0);
+    await page.click("text=Bring the last one back");
+    assert.equal(await page.locator(".turn").count(), 2);
+    await page.context().close();
+  });
+
+  test("keeps chat, draft and settings over a reload", async () => {
+    const page = await site.open();
+    const said = await ask(page, "Remember this.");
+    await page.evaluate(() => (document.getElementById("settings").open = true));
+    await page.fill("#temperature", "0");
+    await page.fill("#system", "Be brief.");
+    await page.fill("#prompt", "half a thought");
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.locator(".turn.user .body").innerText(), "Remember this.");
+    assert.equal((await page.locator(".turn.assistant .body").innerText()).trim(), said.trim());
+    assert.equal(await page.inputValue("#prompt"), "half a thought");
+    assert.equal(await page.inputValue("#temperature"), "0");
+    assert.equal(await page.inputValue("#system"), "Be brief.");
+    await page.context().close();
+  });
+
+  test("makes no request during a chat, and chats on when the server is gone", async () => {
+    const own = await stage();
+    const page = await own.open();
+    await ask(page, "One.");
+    await page.waitForTimeout(1000);
+    const requests = own.server.requests.length;
+    const connections = own.server.connections;
+    await ask(page, "Two.");
+    await page.waitForTimeout(500);
+    assert.deepEqual(own.server.requests.slice(requests), []);
+    assert.equal(own.server.connections, connections);
+    assert.equal(await page.locator("#requests-count").textContent(), "0");
+    assert.equal(await page.locator("#bytes-sent").textContent(), "0");
+    await own.server.close();
+    assert.ok((await ask(page, "Three, alone.")).length > 0);
+    await own.browser.close();
+  });
+
+  test("gives a prompt back that is longer than the context, with a clear error", async () => {
+    const page = await site.open();
+    await ask(page, "A first message.");
+    const size = await page.evaluate(() => window.understudy.student.info().context);
+    const long = "word and another ".repeat(size).trim();
+    await page.fill("#prompt", long);
+    await page.click("#send");
+    await page.waitForSelector('.notice[data-code="prompt-too-long"]');
+    assert.match(await page.locator('.notice[data-code="prompt-too-long"]').innerText(), /\d+ tokens.*context.*(Shorten|new chat)/s);
+    assert.equal(await page.inputValue("#prompt"), long);
+    assert.equal(await page.locator(".turn").count(), 2);
+    await page.fill("#prompt", "");
+    await ask(page, "Short again.");
+    await page.context().close();
+  });
+
+  test("gives a prompt back whose settings cannot be served", async () => {
+    const page = await site.open();
+    await page.evaluate(() => (document.getElementById("settings").open = true));
+    await page.fill("#temperature", "-1");
+    await page.fill("#prompt", "Keep me.");
+    await page.click("#send");
+    await page.waitForSelector('.notice[data-code="bad-request"]');
+    assert.equal(await page.inputValue("#prompt"), "Keep me.");
+    await page.context().close();
+  });
+
+  test("answers two generations that are asked for at once one after the other", async () => {
+    const page = await site.open();
+    const log = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const order = [];
+      const run = async (name) => {
+        for await (const chunk of student.chat.completions.create({ messages: [{ role: "user", content: name }], max_tokens: 12, temperature: 0.7, stream: true })) {
+          order.push(chunk.choices[0].finish_reason ? `${name} end` : name);
+        }
+      };
+      await Promise.all([run("first"), run("second")]);
+      return order;
+    });
+    const end = log.indexOf("first end");
+    assert.ok(end > 0 && log.length > end + 1, log.join());
+    assert.ok(log.slice(0, end).every((name) => name === "first"), log.join());
+    assert.ok(log.slice(end + 1).every((name) => name.startsWith("second")), log.join());
+    await page.context().close();
+  });
+
+  test("takes back a queued and a running generation by AbortSignal, with a typed error", async () => {
+    const page = await site.open();
+    const codes = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const body = { messages: [{ role: "user", content: "Count to a hundred." }], max_tokens: 64 };
+      const running = new AbortController();
+      const queued = new AbortController();
+      const code = (error) => `${error.name} ${error.code}`;
+      const stream = student.chat.completions.create({ ...body, stream: true, signal: running.signal });
+      const one = (async () => {
+        for await (const _ of stream) running.abort();
+      })().then(() => "ended", code);
+      const two = student.chat.completions.create(body, { signal: queued.signal }).then(() => "ended", code);
+      queued.abort();
+      const three = await student.chat.completions.create({ ...body, max_tokens: 2 });
+      const four = await student.chat.completions.create({ ...body, tools: [{}] }).then(() => "ended", code);
+      return [await one, await two, three.choices[0].finish_reason, four];
+    });
+    assert.deepEqual(codes.slice(0, 2), ["UnderstudyError aborted", "UnderstudyError aborted"]);
+    assert.ok(["length", "stop"].includes(codes[2]));
+    assert.equal(codes[3], "UnderstudyError bad-request");
+    await page.context().close();
+  });
+
+  test("speaks the shapes of chat completions", async () => {
+    const page = await site.open();
+    const { whole, chunks, text } = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const body = { messages: [{ role: "user", content: "Hello." }], temperature: 0, max_tokens: 16 };
+      const whole = await student.chat.completions.create(body);
+      const chunks = [];
+      for await (const chunk of await student.chat.completions.create({ ...body, stream: true })) chunks.push(chunk);
+      return { whole, chunks, text: chunks.map((c) => c.choices[0].delta.content ?? "").join("") };
+    });
+    assert.equal(whole.object, "chat.completion");
+    assert.equal(whole.choices[0].message.role, "assistant");
+    assert.equal(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens);
+    assert.equal(text, whole.choices[0].message.content);
+    assert.ok(chunks.every((chunk) => chunk.object === "chat.completion.chunk"));
+    assert.equal(chunks.at(-1).choices[0].finish_reason, whole.choices[0].finish_reason);
+    assert.equal(chunks.at(-1).usage.completion_tokens, whole.usage.completion_tokens);
+    await page.context().close();
+  });
+
+  test("loads a student for another page through Understudy.load", async () => {
+    const page = await site.open();
+    const info = await page.evaluate(async () => {
+      const seen = [];
+      const student = await window.understudy.Understudy.load("students/first.gguf", { context: 128, onProgress: ({ phase }) => seen.push(phase) });
+      const { context, vocabulary } = student.info();
+      const rows = (await student.logits([0, 1])).length;
+      await student.close();
+      const after = await student.logits([0]).then(() => "open", (error) => error.code);
+      return { context, vocabulary, rows, after, phases: [...new Set(seen)] };
+    });
+    assert.equal(info.context, 128);
+    assert.equal(info.rows, 2 * info.vocabulary);
+    assert.equal(info.after, "no-student");
+    for (const phase of ["engine", "download", "weights"]) assert.ok(info.phases.includes(phase), info.phases.join());
+    await page.context().close();
+  });
+
+  test("works when storage is blocked, and says that nothing is kept", async () => {
+    const page = await site.open({
+      prepare: (page) => page.addInitScript(() => {
+        StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException("blocked", "SecurityError"));
+        Object.defineProperty(window, "localStorage", { get() { throw new DOMException("blocked", "SecurityError"); } });
+      }),
+    });
+    assert.ok((await ask(page, "Hello.")).length > 0);
+    assert.match(await page.locator("#students-words").innerText(), /storage is blocked/);
+    // A file of one's own: opened, used, and said not to be kept.
+    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));
+    assert.equal(await openFile(page, { name: "mine.gguf", mimeType: "application/octet-stream", buffer: Buffer.from(bytes) }), "");
+    await page.waitForSelector('.notice[data-code="not-kept"]');
+    await ask(page, "Still there?");
+    await page.context().close();
+  });
+
+  test("keeps an opened student, opens it again after a reload, and deletes it", async () => {
+    const page = await site.open();
+    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));
+    const file = { name: "mine.gguf", mimeType: "application/octet-stream", buffer: Buffer.from(bytes) };
+    assert.equal(await openFile(page, file), "");
+    await page.waitForSelector('#students [aria-label="Delete mine.gguf"]');
+    assert.equal(await openFile(page, file), "", "the same file again takes the place of its copy");
+    await page.waitForFunction(() => document.querySelector("#students li[aria-current]")?.textContent.includes("mine.gguf"));
+    await page.waitForSelector('#students [aria-label="Delete mine.gguf"]');
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    await page.waitForFunction(() => document.querySelector("#students li[aria-current]")?.textContent.includes("mine.gguf"));
+    await ask(page, "Hello.");
+    await page.click('#students [aria-label="Delete mine.gguf"]');
+    await page.waitForFunction(() => !document.getElementById("students").textContent.includes("mine.gguf"));
+    await ask(page, "Still open?");
+    await page.context().close();
+  });
+
+  test("opens a file that is dropped on it", async () => {
+    const page = await site.open();
+    await page.evaluate(async () => {
+      window.before = window.understudy.student;
+      const blob = await window.understudy.Understudy.blob("students/first.gguf");
+      const data = new DataTransfer();
+      data.items.add(new File([blob], "dropped.gguf"));
+      document.body.dispatchEvent(new DragEvent("dragenter", { dataTransfer: data, bubbles: true }));
+      document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+    });
+    await page.waitForFunction(() => window.understudy.student !== window.before);
+    assert.equal(await page.locator("#drop").isVisible(), false);
+    await page.context().close();
+  });
+
+  test("survives a lost device: a notice, the same student, and the chat goes on", async () => {
+    const page = await site.open();
+    await ask(page, "Before.");
+    await page.evaluate(() => window.understudy.student.destroyDevice());
+    await ask(page, "After.");
+    await page.waitForSelector('.notice[data-code="device-lost"]');
+    assert.match(await page.locator("#notices").innerText(), /student is loaded again/);
+    // And in the middle of an answer: the call is queued behind it, so the loss comes first for the next one.
+    await page.fill("#prompt", "Again.");
+    await page.click("#send");
+    await page.evaluate(() => window.understudy.student.destroyDevice());
+    await answered(page, 3);
+    assert.ok((await ask(page, "And once more.")).length > 0);
+    await page.context().close();
+  });
+
+  test("takes the CPU engine where there is no WebGPU, and says so", async () => {
+    const page = await site.open({ hash: "#gpu=off" });
+    assert.equal(await page.locator("#device").getAttribute("data-kind"), "cpu");
+    assert.match(await page.locator("#device").innerText(), /CPU engine has taken over/);
+    assert.ok((await ask(page, "Hello.")).length > 0);
+    await page.context().close();
+  });
+});
+
+test("the CPU engine takes over in a browser without WebGPU", async () => {
+  const site = await stage({ flags: ["--disable-features=WebGPU", "--disable-gpu"] });
+  const page = await site.open();
+  const gpu = await page.evaluate(async () => Boolean(await navigator.gpu?.requestAdapter()));
+  if (!gpu) assert.equal(await page.locator("#device").getAttribute("data-kind"), "cpu");
+  assert.ok((await ask(page, "Hello.")).length > 0);
+  await site.close();
+});
