@@ -4,7 +4,7 @@
 //! `{ "runner": "native", "student": "stories260K Q8_0", "measure": "decode", "unit": "tokens/s", "value": 123.4 }`.
 //! The table has a line per student and measure and a column per runner; `bench.json` in the target folder holds the rows.
 
-use crate::{Places, dist, run, serve, setup, test};
+use crate::{Places, dist, run, setup, test};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -82,12 +82,11 @@ fn page(places: &Places) -> Result<Part> {
     }
     setup::browser()?;
     let weight = dist::build(places)?;
-    let address = serve::beside(&places.dist)?;
     let file = places.target.join("bench-page.json");
     let mut command = Command::new("node");
     command.arg(script).arg("--json").arg(&file);
     command.current_dir(&places.root).env("UNDERSTUDY_KIT", &places.kit);
-    test::page_surroundings(&mut command, places, &format!("http://{address}/"));
+    test::page_surroundings(&mut command, places);
     let Part::Measured(mut rows) = measure(&mut command, &file)? else {
         bail!("the page's bench vanished")
     };

@@ -83,11 +83,16 @@ fn optimize(places: &Places, module: &Path) -> Result<PathBuf> {
     let stamp_file = made.join("stamp");
     let about = fs::metadata(module).with_context(|| format!("cargo made no {}", module.display()))?;
     let age = about.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let binaryen = places.root.join("node_modules/binaryen");
+    if !binaryen.is_dir() {
+        bail!("wasm-opt is missing: package.json should have 'binaryen' among its devDependencies");
+    }
+    let binaryen_version =
+        serde_json::from_slice::<serde_json::Value>(&read(&binaryen.join("package.json"))?)?["version"].clone();
     let stamp = format!(
-        "{age} {} wasm-bindgen {} {} {OPTIMIZE:?}",
+        "module {age} {}, wasm-bindgen {}, binaryen {binaryen_version} {OPTIMIZE:?}",
         about.len(),
-        setup::WASM_BINDGEN,
-        places.root.join("node_modules/binaryen").is_dir()
+        setup::WASM_BINDGEN
     );
     if fs::read_to_string(&stamp_file).is_ok_and(|last| last == stamp) {
         return Ok(made);
@@ -110,14 +115,10 @@ fn optimize(places: &Places, module: &Path) -> Result<PathBuf> {
         bail!("the module exports command wrappers: call __wasm_call_ctors once at its start");
     }
     let wasm = made.join("understudy_bg.wasm");
-    let wasm_opt = places.root.join("node_modules/binaryen/bin/wasm-opt");
-    if !wasm_opt.is_file() {
-        bail!("wasm-opt is missing: package.json should have 'binaryen' among its devDependencies");
-    }
     let smaller = made.join("smaller.wasm");
     run::check(
         Command::new("node")
-            .arg(&wasm_opt)
+            .arg(binaryen.join("bin/wasm-opt"))
             .args(OPTIMIZE)
             .arg(&wasm)
             .arg("-o")

@@ -35,14 +35,6 @@ pub fn forever(dist: &Path, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Serves in the background, on a free port, for as long as this process lives; answers with the address.
-pub fn beside(dist: &Path) -> Result<SocketAddr> {
-    let (listener, address) = bind(0)?;
-    let dist = dist.to_path_buf();
-    std::thread::spawn(move || accept(&listener, dist));
-    Ok(address)
-}
-
 fn bind(port: u16) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("port {port} cannot be had; try another one with --port"))?;
@@ -341,10 +333,17 @@ mod tests {
         dist
     }
 
+    /// Serves in the background for as long as the tests run.
+    fn beside(dist: &Path) -> SocketAddr {
+        let (listener, address) = bind(0).unwrap();
+        let dist = dist.to_path_buf();
+        std::thread::spawn(move || accept(&listener, dist));
+        address
+    }
+
     /// One connection, all of the requests on it; everything that came back.
     fn ask(dist: &Path, requests: &str) -> String {
-        let address = beside(dist).unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
+        let mut stream = TcpStream::connect(beside(dist)).unwrap();
         stream.write_all(requests.as_bytes()).unwrap();
         let mut text = String::new();
         // A refused connection may end in a reset; what matters is what came before it.

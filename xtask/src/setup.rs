@@ -257,6 +257,7 @@ pub fn wasm_test_runner(places: &Places) -> Result<PathBuf> {
         return Ok(runner);
     }
     // Without --locked: the lock file inside that package has failed to build.
+    let workshop = places.target.join("tools-build");
     run::check(
         run::tool("cargo")
             .args([
@@ -269,9 +270,11 @@ pub fn wasm_test_runner(places: &Places) -> Result<PathBuf> {
             ])
             .arg(&tools)
             .arg("--target-dir")
-            .arg(places.target.join("tools-build"))
+            .arg(&workshop)
             .current_dir(&places.root),
     )?;
+    // What is left of the building is large and of no use.
+    let _ = std::fs::remove_dir_all(workshop);
     if fits(&ours) {
         return Ok(ours);
     }

@@ -46,6 +46,17 @@ pub fn read(output: &str) -> Option<Tally> {
     sum
 }
 
+/// The lines by which tests say that they have left something out: `SKIP name: reason`.
+pub fn skips(output: &str) -> Vec<String> {
+    let lines = output.lines().map(plain);
+    let mut found: Vec<String> = lines
+        .filter_map(|line| line.trim().strip_prefix("SKIP ").map(|rest| rest.trim().to_owned()))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.1s`
 /// (cargo test and wasm-bindgen-test).
 fn libtest(line: &str) -> Option<Tally> {
@@ -168,6 +179,12 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; 
             "ℹ tests 6\nℹ suites 1\nℹ pass 3\nℹ fail 1\nℹ cancelled 1\nℹ skipped 1\nℹ todo 0\nℹ duration_ms 12.3";
         assert_eq!(read(spec), tally(3, 2, 1));
         assert_eq!(read(&spec.replace('ℹ', "#")), tally(3, 2, 1));
+    }
+
+    #[test]
+    fn skips_are_named_once() {
+        let text = "    SKIP b: no adapter\nSKIP a: no kit\n    SKIP b: no adapter\nok a # SKIP\n";
+        assert_eq!(skips(text), ["a: no kit", "b: no adapter"]);
     }
 
     #[test]

@@ -8,22 +8,31 @@
 //! | page   | the page of `dist/`, used as a person would                                       |
 
 use crate::tally::{self, Tally};
-use crate::{Places, dist, on_ci, run, serve, setup};
+use crate::{Places, dist, on_ci, run, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// How a step ended.
+#[derive(Default)]
+struct Outcome {
+    tally: Tally,
+    /// Tests that said `SKIP name: reason`.
+    skips: Vec<String>,
+    /// Why there is no tally.
+    trouble: String,
+}
+
 /// A row of the closing table.
 struct Row {
     name: &'static str,
-    tally: Tally,
+    outcome: Outcome,
     time: Duration,
-    note: String,
 }
 
 /// One thing to run: its heading, its group, and how it ends.
-type Step = (&'static str, &'static str, fn(&Places) -> Result<Tally>);
+type Step = (&'static str, &'static str, fn(&Places) -> Result<Outcome>);
 
 const STEPS: &[Step] = &[
     ("lint", "cargo fmt", format),
@@ -42,8 +51,6 @@ pub fn run(places: &Places, only: Option<&str>) -> Result<bool> {
     {
         bail!("--only takes lint, native, wasm or page, not '{word}'");
     }
-    let skips = places.target.join("skipped-by-name");
-    let _ = std::fs::remove_file(&skips);
     if !places.kit.is_dir() {
         println!(
             "note: no reference kit at {}: the tests that need it are skipped by name",
@@ -57,58 +64,53 @@ pub fn run(places: &Places, only: Option<&str>) -> Result<bool> {
         }
         println!("\n=== {name} ===");
         let begin = Instant::now();
-        let (tally, note) = match step(places) {
-            Ok(tally) => (tally, String::new()),
-            Err(error) => {
-                println!("{name}: {error:#}");
-                let first = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
-                (
-                    Tally {
-                        failed: 1,
-                        ..Tally::default()
-                    },
-                    first,
-                )
+        let outcome = step(places).unwrap_or_else(|error| {
+            println!("{name}: {error:#}");
+            let trouble = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
+            Outcome {
+                tally: Tally {
+                    failed: 1,
+                    ..Tally::default()
+                },
+                trouble,
+                ..Outcome::default()
             }
-        };
+        });
         rows.push(Row {
             name,
-            tally,
+            outcome,
             time: begin.elapsed(),
-            note,
         });
     }
-    Ok(report(&rows, &std::fs::read_to_string(skips).unwrap_or_default()))
+    Ok(report(&rows))
 }
 
 /// Prints the table, what was skipped by name, and the closing line.
-fn report(rows: &[Row], skips: &str) -> bool {
+fn report(rows: &[Row]) -> bool {
     println!("\n=== summary ===");
     println!(
-        "{:<34} {:>7} {:>7} {:>8} {:>8}",
+        "{:<32} {:>7} {:>7} {:>8} {:>8}",
         "", "passed", "failed", "skipped", "seconds"
     );
     let mut sum = Tally::default();
-    for Row {
-        name,
-        tally,
-        time,
-        note,
-    } in rows
-    {
-        sum += *tally;
-        println!(
-            "{name:<34} {:>7} {:>7} {:>8} {:>8.1}  {note}",
-            tally.passed,
-            tally.failed,
-            tally.skipped,
-            time.as_secs_f64()
+    for Row { name, outcome, time } in rows {
+        let Tally {
+            passed,
+            failed,
+            skipped,
+        } = outcome.tally;
+        sum += outcome.tally;
+        let line = format!(
+            "{name:<32} {passed:>7} {failed:>7} {skipped:>8} {:>8.1}  {}",
+            time.as_secs_f64(),
+            outcome.trouble
         );
+        println!("{}", line.trim_end());
     }
-    if !skips.is_empty() {
-        println!("\nSkipped by name, counted above as passed:");
-        for line in skips.lines() {
-            println!("  {line}");
+    if rows.iter().any(|row| !row.outcome.skips.is_empty()) {
+        println!("\nSkipped by name, though their runner counts them as passed:");
+        for skip in rows.iter().flat_map(|row| &row.outcome.skips) {
+            println!("  {skip}");
         }
     }
     println!("\n{} passed, {} failed", sum.passed, sum.failed);
@@ -116,16 +118,20 @@ fn report(rows: &[Row], skips: &str) -> bool {
 }
 
 /// A command that counts as one test.
-fn as_one(command: &mut Command) -> Result<Tally> {
-    run::check(command).map(|()| Tally {
-        passed: 1,
-        ..Tally::default()
+fn as_one(command: &mut Command) -> Result<Outcome> {
+    run::check(command)?;
+    Ok(Outcome {
+        tally: Tally {
+            passed: 1,
+            ..Tally::default()
+        },
+        ..Outcome::default()
     })
 }
 
 /// A runner that prints a summary of its own. One that fails without counting a failure (a compile error, a crash)
 /// counts as one; one that ends well without having counted anything does too, unless `may_be_empty`.
-fn as_counted(command: &mut Command, may_be_empty: bool) -> Result<Tally> {
+fn as_counted(command: &mut Command, may_be_empty: bool) -> Result<Outcome> {
     let told = run::listen(command)?;
     let mut tally = match tally::read(&told.text) {
         Some(tally) => tally,
@@ -139,15 +145,16 @@ fn as_counted(command: &mut Command, may_be_empty: bool) -> Result<Tally> {
     if told.success && tally.passed == 0 && !may_be_empty {
         bail!("it ran no test");
     }
-    Ok(tally)
+    Ok(Outcome {
+        tally,
+        skips: tally::skips(&told.text),
+        trouble: String::new(),
+    })
 }
 
 /// What tests are told about their surroundings; see docs/TESTING.md.
 fn surroundings<'a>(command: &'a mut Command, places: &Places) -> &'a mut Command {
-    command
-        .current_dir(&places.root)
-        .env("UNDERSTUDY_KIT", &places.kit)
-        .env("UNDERSTUDY_SKIPS", places.target.join("skipped-by-name"));
+    command.current_dir(&places.root).env("UNDERSTUDY_KIT", &places.kit);
     if on_ci() {
         command.env("CI", "1");
     }
@@ -160,18 +167,18 @@ fn cargo(places: &Places, words: &[&str]) -> Command {
     command
 }
 
-fn format(places: &Places) -> Result<Tally> {
+fn format(places: &Places) -> Result<Outcome> {
     as_one(&mut cargo(places, &["fmt", "--all", "--check"]))
 }
 
-fn clippy_native(places: &Places) -> Result<Tally> {
+fn clippy_native(places: &Places) -> Result<Outcome> {
     as_one(&mut cargo(
         places,
         &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
     ))
 }
 
-fn clippy_wasm(places: &Places) -> Result<Tally> {
+fn clippy_wasm(places: &Places) -> Result<Outcome> {
     setup::wasm_target(places)?;
     let words = [
         "clippy",
@@ -186,10 +193,20 @@ fn clippy_wasm(places: &Places) -> Result<Tally> {
     as_one(cargo(places, &words).args(["--", "-D", "warnings"]))
 }
 
-fn native(places: &Places) -> Result<Tally> {
+fn native(places: &Places) -> Result<Outcome> {
     setup::software_gpu()?;
+    // The output of tests that pass is wanted too: it names what they skipped.
     let mut command = if has_nextest() {
-        cargo(places, &["nextest", "run", "--workspace", "--no-fail-fast"])
+        cargo(
+            places,
+            &[
+                "nextest",
+                "run",
+                "--workspace",
+                "--no-fail-fast",
+                "--success-output=immediate",
+            ],
+        )
     } else {
         cargo(
             places,
@@ -199,8 +216,9 @@ fn native(places: &Places) -> Result<Tally> {
                 "--lib",
                 "--bins",
                 "--tests",
-                "--examples",
                 "--no-fail-fast",
+                "--",
+                "--show-output",
             ],
         )
     };
@@ -214,11 +232,11 @@ fn has_nextest() -> bool {
         .is_ok_and(|told| told.status.success())
 }
 
-fn doc(places: &Places) -> Result<Tally> {
+fn doc(places: &Places) -> Result<Outcome> {
     as_counted(&mut cargo(places, &["test", "--package", "understudy", "--doc"]), true)
 }
 
-fn wasm(places: &Places) -> Result<Tally> {
+fn wasm(places: &Places) -> Result<Outcome> {
     setup::wasm_target(places)?;
     setup::browser()?;
     let runner = setup::wasm_test_runner(places)?;
@@ -245,26 +263,23 @@ fn wasm(places: &Places) -> Result<Tally> {
     as_counted(&mut command, false)
 }
 
-fn page(places: &Places) -> Result<Tally> {
+fn page(places: &Places) -> Result<Outcome> {
     setup::browser()?;
     dist::build(places)?;
     let files = page_tests(places)?;
-    let address = serve::beside(&places.dist)?;
     let mut command = Command::new("node");
     // One file at a time: each has a browser with a GPU in software, which takes every core there is.
     command
         .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
         .args(files);
     surroundings(&mut command, places);
-    page_surroundings(&mut command, places, &format!("http://{address}/"));
+    page_surroundings(&mut command, places);
     as_counted(&mut command, false)
 }
 
 /// What a script that drives the page is told.
-pub fn page_surroundings(command: &mut Command, places: &Places, address: &str) {
-    command
-        .env("UNDERSTUDY_DIST", &places.dist)
-        .env("UNDERSTUDY_URL", address);
+pub fn page_surroundings(command: &mut Command, places: &Places) {
+    command.env("UNDERSTUDY_DIST", &places.dist);
     if let Some(browser) = setup::chromium() {
         command.env("CHROMIUM", browser);
     }
