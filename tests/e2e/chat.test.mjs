@@ -1,7 +1,7 @@
 // What a person does with the page, with the bundled student only.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { answered, ask, openFile, stage } from "./page.mjs";
+import { answered, ask, openFile, stage } from "./page.js";
 
 describe("the page", () => {
   let site;

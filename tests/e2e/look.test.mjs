@@ -1,7 +1,7 @@
 // How the page looks and reads: widths, roles, labels, contrast, and what an answer may not do.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, stage } from "./page.mjs";
+import { ask, stage } from "./page.js";
 
 describe("the page's look", () => {
   let site;
