@@ -15,11 +15,16 @@
     }
     if (name in window) Object.defineProperty(window, name, { value: undefined });
   }
+  // A cookie would travel with the next request to this site. The page has none.
+  delete Document.prototype.cookie;
+  delete window.cookieStore;
   // The page never opens a window by script. Links that a person clicks do not come this way.
   Object.defineProperty(window, "open", { value: () => null });
-  // Nor does it ever go elsewhere. The address bar, reload and the back button are not affected.
+  // Nor does it ever go to another address, or change its own beyond the fragment. The address bar, reload and the
+  // back button are not affected.
+  const bare = (url) => url.split("#", 1)[0];
   window.navigation?.addEventListener("navigate", (event) => {
-    const stays = event.navigationType === "reload" || event.navigationType === "traverse";
-    if (!stays && !event.destination.sameDocument && event.cancelable) event.preventDefault();
+    const stays = event.navigationType === "traverse" || bare(event.destination.url) === bare(location.href);
+    if (event.cancelable && (!stays || event.downloadRequest !== null || event.formData)) event.preventDefault();
   });
 })();

@@ -8,6 +8,7 @@
 /** @type {any} */ let glue = null;
 /** @type {any} */ let runner = null;
 /** @type {any} */ let runnerOptions = {};
+/** The device in use; only the test hook below touches it. @type {any} */ let gpuDevice = null;
 /** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number } | null} */ let source = null;
 
 /** @type {Call[]} */ const waiting = [];
@@ -50,12 +51,12 @@ async function prepareDevice(options) {
   const has = (/** @type {string} */ name) => adapter?.features.has(name) ?? false;
   const subgroups = options.subgroups !== false && has("subgroups");
   const prototype = /** @type {any} */ (self).GPUAdapter?.prototype;
-  if (subgroups && prototype && !prototype.requestDevice.understudy) {
+  if (prototype && !prototype.requestDevice.understudy) {
     const requestDevice = prototype.requestDevice;
-    prototype.requestDevice = function (/** @type {any} */ descriptor = {}) {
+    prototype.requestDevice = async function (/** @type {any} */ descriptor = {}) {
       const features = new Set(descriptor.requiredFeatures ?? []);
       if (runnerOptions.subgroups && this.features.has("subgroups")) features.add("subgroups");
-      return requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] });
+      return (gpuDevice = await requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] }));
     };
     prototype.requestDevice.understudy = true;
   }
@@ -107,6 +108,7 @@ const work = {
     return runner.count(call.args.messages);
   },
 
+  /** Test hook: loses the device as a driver reset would. In the middle of an answer it does not wait for its turn. */
   async destroyDevice() {
     runner.destroyDevice();
   },
@@ -242,6 +244,11 @@ self.addEventListener("message", ({ data }) => {
       running.aborted = true;
     }
     return;
+  }
+  if (data.type === "destroyDevice" && running) {
+    if (gpuDevice) gpuDevice.destroy();
+    else runner.destroyDevice();
+    return post({ id: data.id });
   }
   waiting.push(data);
   pump();

@@ -241,11 +241,14 @@ describe("the page", () => {
     await ask(page, "After.");
     await page.waitForSelector('.notice[data-code="device-lost"]');
     assert.match(await page.locator("#notices").innerText(), /student is loaded again/);
-    // And in the middle of an answer: the call is queued behind it, so the loss comes first for the next one.
-    await page.fill("#prompt", "Again.");
+    // And in the middle of an answer: it goes on from where it was, and comes out whole.
+    await page.fill("#prompt", "Tell me a story.");
     await page.click("#send");
+    await page.waitForFunction(() => document.querySelectorAll(".turn.assistant").length === 3 && [...document.querySelectorAll(".turn.assistant")].at(-1).querySelector(".body, .thought-text").textContent);
     await page.evaluate(() => window.understudy.student.destroyDevice());
-    await answered(page, 3);
+    const text = await answered(page, 3);
+    assert.ok(text.trim().length > 0);
+    assert.equal(await page.locator(".turn.assistant .stats").last().innerText().then((words) => words.includes("broke off")), false);
     assert.ok((await ask(page, "And once more.")).length > 0);
     await page.context().close();
   });

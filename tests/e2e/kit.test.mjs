@@ -7,6 +7,10 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { KIT, ask, model, needsKit, openFile, readNpy, stage } from "./page.js";
 
+test("the kit is there where CI is set", { skip: !process.env.CI && "CI is not set" }, () => {
+  assert.ok(KIT, "set UNDERSTUDY_KIT: its tests must not be skipped in CI");
+});
+
 /** An open page with keeping switched off: these tests are about numbers, not storage. */
 async function pageOn(site) {
   const page = await site.open();

@@ -12,19 +12,20 @@ const TYPES = {
 
 /** @param {string | null} root The folder to serve, or null for a server that answers everything and anyone. */
 export async function serve(root) {
-  /** @type {{ method: string, url: string, at: number }[]} */
+  /** @type {{ method: string, url: string, cookie: string }[]} */
   const requests = [];
   const sockets = new Set();
   const seen = { requests, connections: 0 };
   const server = createServer(async (request, response) => {
-    requests.push({ method: request.method, url: request.url, at: performance.now() });
+    requests.push({ method: request.method, url: request.url, cookie: request.headers.cookie ?? "" });
     if (root === null) {
       response.writeHead(200, { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin", "Content-Type": "text/javascript" });
       return response.end("/* foreign */");
     }
     const headers = {
       "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp",
-      "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+      "Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+      "Cache-Control": "no-store",
     };
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
     const file = join(root, normalize(path === "/" ? "/index.html" : path));
