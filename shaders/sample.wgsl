@@ -11,6 +11,7 @@ override VOCABULARY: u32;
 @group(0) @binding(2) var<storage, read_write> state: State;
 
 const LANES: u32 = 256u;
+const BROKEN: u32 = 0xffffffffu; // answered when a logit is not finite
 
 var<workgroup> values: array<f32, 256>;
 var<workgroup> ids: array<u32, 256>;
@@ -19,6 +20,7 @@ var<workgroup> taken: atomic<u32>;
 var<workgroup> prefix: u32;
 var<workgroup> wanted: u32;
 var<workgroup> is_greedy: u32;
+var<workgroup> broken: atomic<u32>;
 
 // Maps floats to unsigned integers of the same order.
 fn key_of(value: f32) -> u32 {
@@ -55,6 +57,7 @@ fn finish(token: u32) {
 fn main(@builtin(local_invocation_index) lane: u32) {
     let temperature = state.temperature;
     if (lane == 0u) {
+        atomicStore(&broken, 0u);
         is_greedy = select(0u, 1u, temperature <= 0.0);
         prefix = 0u;
         wanted = select(min(state.top_k, min(LANES, VOCABULARY)), min(LANES, VOCABULARY), state.top_k == 0u);
@@ -73,6 +76,13 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     values[lane] = best;
     ids[lane] = best_id;
     workgroupBarrier();
+    // By bits: a compiler may assume that numbers which are not finite do not occur.
+    for (var i = lane; i < VOCABULARY; i += LANES) {
+        if ((bitcast<u32>(logits[i]) & 0x7f800000u) == 0x7f800000u) {
+            atomicStore(&broken, 1u);
+        }
+    }
+    workgroupBarrier();
     for (var width = 128u; width > 0u; width = width / 2u) {
         if (lane < width && before(values[lane + width], ids[lane + width], values[lane], ids[lane])) {
             values[lane] = values[lane + width];
@@ -82,7 +92,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     if (workgroupUniformLoad(&is_greedy) == 1u) {
         if (lane == 0u) {
-            finish(ids[0]);
+            finish(select(ids[0], BROKEN, atomicLoad(&broken) == 1u));
         }
         return;
     }
@@ -128,7 +138,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     for (var i = begin; i < end; i += 1u) {
         let key = key_of(logits[i]);
         if (key > threshold) {
-            let at = atomicAdd(&taken, 1u);
+            let at = min(atomicAdd(&taken, 1u), LANES - 1u);
             values[at] = logits[i];
             ids[at] = i;
         } else if (key == threshold) {
@@ -144,8 +154,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     for (var i = begin; i < end && rank < equals; i += 1u) {
         if (key_of(logits[i]) == threshold) {
-            values[above + rank] = logits[i];
-            ids[above + rank] = i;
+            values[min(above + rank, LANES - 1u)] = logits[i];
+            ids[min(above + rank, LANES - 1u)] = i;
             rank += 1u;
         }
     }
@@ -173,7 +183,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     if (lane != 0u) {
         return;
     }
-    let kept = above + equals;
+    let kept = min(above + equals, LANES);
     let highest = values[0];
     var total = 0.0;
     for (var i = 0u; i < kept; i += 1u) {
@@ -200,5 +210,5 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         chosen += 1u;
         sum += exp((values[chosen] - highest) / temperature);
     }
-    finish(ids[chosen]);
+    finish(select(ids[chosen], BROKEN, atomicLoad(&broken) == 1u));
 }

@@ -6,7 +6,10 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
     /// The bytes do not start like the file that was expected.
-    NotGguf,
+    NotGguf {
+        /// What they look like instead, if that is known.
+        looks_like: Option<&'static str>,
+    },
     /// A GGUF of a version that this reader does not know.
     GgufVersion {
         /// The version that the file names.
@@ -36,6 +39,8 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// The student computes numbers that are not finite.
+    NotFinite,
     /// The chat template failed.
     Template {
         /// What the template engine said.
@@ -107,12 +112,13 @@ impl Error {
     /// A stable, machine-readable name for this kind of error.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotGguf => "not-gguf",
+            Self::NotGguf { .. } => "not-gguf",
             Self::GgufVersion { .. } => "gguf-version",
             Self::Truncated { .. } => "truncated-file",
             Self::Malformed { .. } => "malformed-file",
             Self::Unsupported { .. } => "unsupported",
             Self::Tokenizer { .. } => "tokenizer",
+            Self::NotFinite => "not-finite",
             Self::Template { .. } => "template",
             Self::DoesNotFit { .. } => "does-not-fit",
             Self::PromptTooLong { .. } => "prompt-too-long",
@@ -130,7 +136,7 @@ impl Error {
     /// One sentence: what the user can do next.
     pub fn hint(&self) -> String {
         match self {
-            Self::NotGguf => "Choose a file in the GGUF format; its name usually ends in .gguf.".into(),
+            Self::NotGguf { .. } => "Choose a file in the GGUF format; its name usually ends in .gguf.".into(),
             Self::GgufVersion { .. } => {
                 "Convert the file to GGUF version 3 with a current converter, or download a newer copy.".into()
             }
@@ -140,7 +146,8 @@ impl Error {
             Self::Malformed { .. } => "The file is damaged or was written by a faulty tool: fetch it again.".into(),
             Self::Unsupported { known, .. } => format!("Choose a student of a kind that is known here: {known}."),
             Self::Tokenizer { .. } => "Choose a file whose tokenizer is complete; a newer conversion often is.".into(),
-            Self::Template { .. } => "Turn the file's chat template off in the settings, or shorten the chat.".into(),
+            Self::NotFinite => "Its weights are damaged: fetch the file again, or open another student.".into(),
+            Self::Template { .. } => "Start a new chat with plain alternating messages, or open another student.".into(),
             Self::DoesNotFit { suggestion, .. } => suggestion.clone(),
             Self::PromptTooLong { .. } => {
                 "Shorten the message, start a new chat, or open the student with a longer context.".into()
@@ -162,7 +169,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotGguf => f.write_str("This is not a GGUF file."),
+            Self::NotGguf { looks_like: None } => f.write_str("This is not a GGUF file."),
+            Self::NotGguf { looks_like: Some(other) } => write!(f, "This is not a GGUF file: it looks like {other}."),
             Self::GgufVersion { version } => write!(f, "This file is GGUF version {version}; versions 2 and 3 are known."),
             Self::Truncated { needed, size } => {
                 write!(f, "The file ends early: its header asks for {needed} bytes and it has {size}.")
@@ -170,6 +178,7 @@ impl fmt::Display for Error {
             Self::Malformed { what } => write!(f, "The file is damaged: {what}."),
             Self::Unsupported { what, known } => write!(f, "This student uses {what}; known here: {known}."),
             Self::Tokenizer { what } => write!(f, "The file's tokenizer cannot be used: {what}."),
+            Self::NotFinite => f.write_str("The student computes numbers that are not finite."),
             Self::Template { what } => write!(f, "The chat template failed: {what}."),
             Self::DoesNotFit { needed, available, .. } => write!(
                 f,

@@ -6,6 +6,7 @@ use crate::format::source::Source;
 use crate::format::{BlockType, Gguf, Parsed};
 use crate::gpu::{self, Gpu};
 use crate::model::memory::Fit;
+use crate::model::sampler::BROKEN;
 use crate::model::{Plan, Sampling};
 use crate::text::stream::Stream;
 use crate::text::template::{Message, RenderOptions, Template};
@@ -398,6 +399,9 @@ impl Student {
             return Ok(answer);
         }
 
+        if first == BROKEN {
+            return Err(Error::NotFinite);
+        }
         let mut stream = Stream::new(&request.stop, in_think);
         let mut token = first;
         loop {
@@ -425,7 +429,10 @@ impl Student {
             token = match &mut self.engine {
                 Engine::Cpu(engine) => {
                     pause().await;
-                    engine.decode()
+                    match engine.decode() {
+                        BROKEN => return Err(Error::NotFinite),
+                        token => token,
+                    }
                 }
                 Engine::Gpu(engine) => engine.decode(most - answer.ids.len()).await?,
             };

@@ -132,7 +132,8 @@ Object.defineProperty(window, "understudy", {
   }),
 });
 
-const engineOptions = () => ({ gpu: flags.gpu ?? settings.engine, subgroups: flags.subgroups !== "off", f16: flags.f16 !== "off", onProgress });
+/** @returns {import("./understudy.js").EngineOptions} */
+const engineOptions = () => ({ gpu: (flags.gpu ?? settings.engine) === "off" ? "off" : "auto", subgroups: flags.subgroups !== "off", f16: flags.f16 !== "off", onProgress });
 const context = () => (Number(settings.context) > 0 ? Number(settings.context) : undefined);
 
 /** One opening after the other, whatever asks for it. @template T @param {() => Promise<T>} act @returns {Promise<T>} */

@@ -10,6 +10,8 @@ export class UnderstudyError extends Error {
   constructor(code: Code, message: string, hint?: string);
   readonly code: Code;
   readonly hint: string;
+  /** Whatever was thrown, as one of these. */
+  static from(error: unknown): UnderstudyError;
 }
 
 export type Source = File | Blob | URL | string;

@@ -240,7 +240,7 @@ self.addEventListener("message", ({ data }) => {
     if (at >= 0) {
       waiting.splice(at, 1);
       post({ id: data.target, error: plain(stopped()) });
-    } else if (running?.id === data.target) {
+    } else if (running && running.id === data.target) {
       running.aborted = true;
     }
     return;

@@ -183,6 +183,14 @@ impl Gpu {
         }))
     }
 
+    /// The same device as if its bindings held at most `bytes`: to test what larger tensors go through.
+    pub fn with_binding_limit(&self, bytes: u64) -> Self {
+        let same = self.plainer(self.tier());
+        let mut shared = Arc::into_inner(same.0).expect("it was made just now");
+        shared.limits.max_storage_buffer_binding_size = bytes;
+        Self(Arc::new(shared))
+    }
+
     /// What the kernels use.
     pub fn tier(&self) -> Tier {
         self.0.tier

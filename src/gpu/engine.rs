@@ -13,6 +13,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::format::repack::groups;
 use crate::format::source::Source;
+use crate::model::sampler::BROKEN;
 use crate::model::{Plan, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
@@ -454,6 +455,9 @@ impl Engine {
         let mapping = self.in_flight.pop_front().expect("a token is in flight when one is awaited");
         let bytes = self.gpu.finish(mapping).await?;
         let token = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        if token == BROKEN {
+            return Err(Error::NotFinite);
+        }
         if token as usize >= self.plan.config.vocabulary {
             return Err(Error::Device { what: "the sampler answered with a token that does not exist".into() });
         }

@@ -100,6 +100,9 @@ impl Config {
                 "files that hold a whole model",
             ));
         }
+        if metadata.u64("split.count").is_some_and(|parts| parts > 1) {
+            return Err(Error::unsupported("one part of a file that was split", "whole files: join the parts first"));
+        }
         let key = |suffix: &str| format!("{name}.{suffix}");
         let count = |suffix: &str, limit: u64| -> Result<Option<usize>> {
             let full = key(suffix);

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod memory;
 pub mod plan;
+pub mod random;
 pub mod sampler;
 
 pub use config::{Architecture, Config, RopeStyle};

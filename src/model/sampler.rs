@@ -29,6 +29,9 @@ impl Default for Sampling {
 /// The most tokens that are ever weighed against one another. What lies beyond the 256 most likely is noise.
 pub const CANDIDATES: usize = 256;
 
+/// What is drawn where a logit is not finite: no token has this id.
+pub const BROKEN: u32 = u32::MAX;
+
 /// A number in \[0, 1) from a seed and a count.
 ///
 /// The output permutation of PCG (O'Neill, 2014), twice, over a Weyl sequence: stateless, and the same in WGSL.
@@ -44,9 +47,12 @@ pub fn uniform_draw(seed: u32, draw: u32) -> f32 {
 
 /// Draws a token id from `logits` `(V)`. `draw` counts the draws made so far, so that a seed replays.
 ///
-/// Ties go to the lower id.
+/// Ties go to the lower id. [`BROKEN`] where a logit is not finite.
 pub fn sample(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
     assert!(!logits.is_empty(), "a student has a vocabulary");
+    if logits.iter().any(|value| !value.is_finite()) {
+        return BROKEN;
+    }
     if sampling.temperature <= 0.0 {
         let mut best = 0;
         for (i, &value) in logits.iter().enumerate() {

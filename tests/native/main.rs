@@ -5,6 +5,7 @@ mod gpu;
 mod kernels;
 mod kit;
 mod logits;
+mod random;
 mod repack;
 mod shaders;
 mod student;

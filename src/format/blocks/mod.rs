@@ -11,6 +11,7 @@ mod types;
 
 pub use legacy::{quantize_q4_0, quantize_q8_0};
 pub use plain::quantize_f16;
+pub(super) use types::unsupported_type;
 pub use types::{BlockType, ggml_block, ggml_name};
 
 /// Decodes whole blocks into `out`, in the order of the weights.

@@ -1,0 +1,5 @@
+//! Strings to tokens and back: the tokenizer and the chat template that a file brings, and the stream of an answer.
+
+pub mod stream;
+pub mod template;
+pub mod tokenizer;
