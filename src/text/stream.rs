@@ -15,6 +15,8 @@ pub struct Delta {
 enum Part {
     /// Nothing but white space yet: an opening tag may still come.
     Start,
+    /// Behind the opening tag: line ends there belong to nobody.
+    BeforeReasoning,
     Reasoning,
     /// Behind the closing tag: leading white space belongs to nobody.
     AfterReasoning,
@@ -43,7 +45,7 @@ impl Stream {
             stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
             bytes: Vec::new(),
             held: String::new(),
-            part: if starts_in_think { Part::Reasoning } else { Part::Start },
+            part: if starts_in_think { Part::BeforeReasoning } else { Part::Start },
             stopped: false,
         }
     }
@@ -88,10 +90,17 @@ impl Stream {
                 Part::Start => {
                     let trimmed = self.held.trim_start();
                     if let Some(rest) = trimmed.strip_prefix(OPEN) {
-                        self.held = rest.trim_start_matches('\n').to_string();
-                        self.part = Part::Reasoning;
+                        self.held = rest.to_string();
+                        self.part = Part::BeforeReasoning;
                     } else if last || !OPEN.starts_with(trimmed) {
                         self.part = Part::Content;
+                    }
+                }
+                Part::BeforeReasoning => {
+                    let trimmed = self.held.trim_start_matches(['\r', '\n']);
+                    if !trimmed.is_empty() || last {
+                        self.held = trimmed.to_string();
+                        self.part = Part::Reasoning;
                     }
                 }
                 Part::Reasoning => match self.held.find(CLOSE) {

@@ -136,12 +136,12 @@ fn templates_may_use_what_real_ones_use() {
         ("{% if messages[0].role == 'user' and messages[1:] | length == 0 %}yes{% endif %}", "yes"),
         ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}.", "."),
         ("{% generation %}{{ messages[0].role }}{% endgeneration %}", "user"),
-        ("{{ messages[0].content is string }}", "true"),
+        ("{% if messages[0].content is string %}text{% endif %}", "text"),
         ("{% if tools is defined %}tools{% else %}none{% endif %}", "none"),
         ("{% if enable_thinking is defined and not enable_thinking %}off{% else %}on{% endif %}", "on"),
         ("{{ {'a': [1, 2]} | tojson }}", "{\"a\":[1,2]}"),
         ("{{ strftime_now('%d') }}", ""),
-        ("{{ messages[0].content.startswith('  He') }}", "true"),
+        ("{% if messages[0].content.startswith('  He') %}so{% endif %}", "so"),
     ];
     for (source, expected) in cases {
         let template = Template::from_source(source, "<s>", "</s>");

@@ -17,11 +17,13 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The cuts of Qwen 3.5: as Qwen 2, with combining marks among the letters.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// The cuts of Mistral's Tekken: words end where capitals begin again, numbers digit by digit.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// A single digit or other number.
 const DIGIT: &str = r"\p{N}";
 
 /// Names that `tokenizer.ggml.pre` may have, for messages.
-const KNOWN: &str = "the pre-tokenizers gpt-2, llama-bpe, qwen2, qwen35 and smollm";
+const KNOWN: &str = "the pre-tokenizers gpt-2, llama-bpe, qwen2, qwen35, smollm and tekken";
 
 pub(super) struct Bpe {
     model: BPE,
@@ -36,6 +38,7 @@ fn rules(name: &str) -> Result<(&'static [&'static str], bool, bool)> {
         "llama-bpe" | "llama3" | "llama-v3" | "falcon3" => (&[LLAMA3], true, true),
         "qwen2" | "deepseek-r1-qwen" => (&[QWEN2], false, false),
         "qwen35" => (&[QWEN35], false, false),
+        "tekken" => (&[TEKKEN], true, true),
         "smollm" | "starcoder" | "refact" | "command-r" => (&[DIGIT, GPT2], false, false),
         other => {
             let other: String = other.chars().take(40).collect();
