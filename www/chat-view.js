@@ -1,7 +1,7 @@
 // @ts-check
 // The conversation on the screen. Knows elements, not engines.
 import { Answer } from "./markdown.js";
-import { counted, rate, seconds } from "./format.js";
+import { counted, rate, seconds, whole } from "./format.js";
 
 /** @typedef {{ ms: number, tokens: number, perSecond: number, finish: string }} Stats */
 /** @typedef {{ role: "user" | "assistant", content: string, reasoning?: string, stats?: Stats, broken?: boolean }} Message */
@@ -83,7 +83,7 @@ export class ChatView {
   /** @param {HTMLElement} turn @param {Message} message */
   question(turn, message) {
     turn.append(make("div", "body", message.content));
-    return { update() {}, finish() {} };
+    return { reading() {}, update() {}, finish() {} };
   }
 
   /** @param {HTMLElement} turn @param {Message} message */
@@ -108,6 +108,10 @@ export class ChatView {
       this.scroll();
     };
     return {
+      /** @param {{ processed: number, total: number }} progress */
+      reading({ processed, total }) {
+        if (total > 64) waiting.textContent = `Reading the prompt, ${whole(processed)} of ${counted(total, "token")}`;
+      },
       update() {
         if (!asked) requestAnimationFrame(draw);
         asked = true;

@@ -199,7 +199,7 @@ function openBlob(blob, name, key, from) {
       const plan = await engine.plan(blob, { context: context(), signal });
       fits = plan.fits;
       showCandidate(plan, name, { onCancel: () => (fits ? openControl?.abort() : hideCandidate()) });
-      if (!fits) throw new UnderstudyError("does-not-fit", `${name} was not opened.`, plan.words);
+      if (!fits) throw new UnderstudyError("does-not-fit", `${name} was not opened.`, [plan.words, plan.suggestion].filter(Boolean).join(" "));
       await adopt(await engine.open(blob, { context: context(), signal, onProgress }), blob, key, from);
       return true;
     } catch (error) {
@@ -466,6 +466,7 @@ async function answer() {
     stream = student.chat.completions.create({ ...request(), stream: true });
     for await (const chunk of stream) {
       const { delta, finish_reason: finish } = chunk.choices[0];
+      if (chunk.prompt_progress) part.reading(chunk.prompt_progress);
       if (chunk.restart) reply.content = reply.reasoning = "";
       if (!first && (delta.content || delta.reasoning_content)) first = performance.now();
       reply.content += delta.content ?? "";

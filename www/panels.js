@@ -76,7 +76,7 @@ export function showStudent(info, device) {
 
 /** @param {{ words: string, kind: string, notes: string[] }} device */
 export function showDevice({ words, kind, notes = [] }) {
-  const lead = kind === "cpu" ? "No WebGPU in use here: the CPU engine has taken over. Answers are the same and come more slowly. " : "";
+  const lead = kind !== "cpu" ? "" : notes.some((note) => note.includes("CPU engine")) ? "More slowly than on a GPU: " : "No WebGPU here: the CPU engine has taken over, more slowly. ";
   at("device").replaceChildren(make("span", "", `${lead}${words}`), ...notes.map((note) => make("span", "note", note)));
   at("device").dataset.kind = kind;
 }
@@ -97,7 +97,7 @@ export function showCandidate(plan, name, { onCancel }) {
   const close = /** @type {HTMLButtonElement} */ (make("button", "plain", plan.fits ? "Cancel" : "Close"));
   close.type = "button";
   close.addEventListener("click", onCancel);
-  box.replaceChildren(make("p", "name", plan.name || name), make("p", plan.fits ? "quiet" : "warning", plan.words), rows, close);
+  box.replaceChildren(make("p", "name", plan.name || name), make("p", plan.fits ? "quiet" : "warning", [plan.words, plan.suggestion].filter(Boolean).join(" ")), rows, close);
   box.hidden = false;
 }
 

@@ -88,6 +88,8 @@ export interface Plan {
   fits: boolean;
   /** The plan in a sentence. */
   words: string;
+  /** What would fit, where this does not. */
+  suggestion?: string | null;
   block_types: Record<string, number>;
   provenance: Provenance;
 }
@@ -116,6 +118,8 @@ export interface Sampling {
   seed?: number;
   stop?: string | string[];
   enable_thinking?: boolean;
+  /** Goes on after the student's end token, until max_tokens. */
+  ignore_eos?: boolean;
   /** Accepted for the sake of other clients, and ignored. */
   model?: string;
   signal?: AbortSignal;
@@ -152,6 +156,8 @@ export interface ChatCompletionChunk extends Stamp<"chat.completion.chunk">, Par
   choices: [{ index: 0; delta: { content?: string; reasoning_content?: string }; finish_reason: FinishReason | null }];
   /** Tokens generated so far. */
   tokens?: number;
+  /** Before the first token: how much of the prompt has been read. */
+  prompt_progress?: { processed: number; total: number };
   /** After a lost device the answer came out differently: forget what came before this chunk. */
   restart?: true;
 }

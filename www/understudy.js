@@ -209,6 +209,8 @@ class Engine extends EventTarget {
     this.next = 1;
     /** @type {Student | null} */ this.student = null;
     /** @type {ArrayBuffer | null} */ this.wasm = null;
+    this.glue = "";
+    this.code = "";
     /** @type {Promise<void> | null} */ this.restarting = null;
     this.closed = false;
   }
@@ -232,7 +234,7 @@ class Engine extends EventTarget {
 
   /** @param {AbortSignal} [signal] */
   async boot(signal) {
-    const url = URL.createObjectURL(new Blob([workerText(/** @type {string} */ (this.code))], { type: "text/javascript" }));
+    const url = URL.createObjectURL(new Blob([workerText(this.code)], { type: "text/javascript" }));
     const worker = new Worker(url, { type: "module", name: "understudy" });
     this.worker = worker;
     await new Promise((resolve, reject) => {
@@ -256,6 +258,7 @@ class Engine extends EventTarget {
     if (!call) return;
     if (data.progress) call.onProgress?.(data.progress);
     else if (data.delta) call.onDelta?.(data.delta);
+    else if (data.prompt) call.onPrompt?.(data.prompt);
     else if (data.restart) call.onRestart?.();
     else {
       this.calls.delete(data.id);
@@ -308,7 +311,7 @@ class Engine extends EventTarget {
 
   /**
    * @param {string} type @param {any} args
-   * @param {{ signal?: AbortSignal, onProgress?: Function, onDelta?: Function, onRestart?: Function, transfer?: Transferable[] }} [options]
+   * @param {{ signal?: AbortSignal, onProgress?: Function, onDelta?: Function, onPrompt?: Function, onRestart?: Function, transfer?: Transferable[] }} [options]
    * @param {boolean} [inRestart]
    * @returns {Promise<any>}
    */
@@ -333,13 +336,13 @@ class Engine extends EventTarget {
   /** What a file is and whether it would fit, before anything is loaded. @param {any} source @param {any} [options] */
   async plan(source, options = {}) {
     const blob = await this.fetch(source, options);
-    return this.call("plan", { blob, context: options.context }, options);
+    return withName(await this.call("plan", { blob, context: options.context }, options), blob, source);
   }
 
   /** Opens a student in place of the one that is open; if it cannot be opened, that one stays. @param {any} source @param {any} [options] */
   async open(source, options = {}) {
     const blob = await this.fetch(source, options);
-    const details = await this.call("open", { blob, context: options.context }, options);
+    const details = withName(await this.call("open", { blob, context: options.context }, options), blob, source);
     if (this.student) this.student.closed = true;
     this.student = new Student(this, blob, details);
     return this.student;
@@ -370,6 +373,12 @@ class Engine extends EventTarget {
 }
 
 // ------------------------------------------------------------------------------------------------ student
+
+/** A file that states no name is called by its own, or by its architecture. @param {any} details @param {Blob} blob @param {any} source */
+function withName(details, blob, source) {
+  const file = blob instanceof File ? blob.name : source instanceof Blob ? "" : String(source).split(/[?#]/)[0].split("/").pop();
+  return { ...details, name: details.name || (file ?? "").replace(/\.gguf$/i, "") || details.architecture };
+}
 
 class Student extends EventTarget {
   /** @param {Engine} engine @param {Blob} blob @param {any} details */
@@ -462,7 +471,7 @@ class Student extends EventTarget {
 /** @typedef {{ id: string, object: string, request: (body: any) => any, whole: (stamp: any, result: any) => any, piece: (delta: any) => any }} Shape */
 
 const KNOWN = new Set(["messages", "prompt", "model", "user", "n", "max_tokens", "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "seed",
-  "stop", "enable_thinking", "chat_template_kwargs", "stream_options", "store", "metadata"]);
+  "stop", "enable_thinking", "chat_template_kwargs", "ignore_eos", "stream_options", "store", "metadata"]);
 /** Settings of other servers that mean "off" with these values, and are not served with any other. */
 const OFF = { n: [1], frequency_penalty: [0], presence_penalty: [0], repetition_penalty: [1], logprobs: [false], tool_choice: ["none"] };
 
@@ -475,7 +484,7 @@ function settings(body) {
   }
   const { max_tokens = body.max_completion_tokens, temperature, top_k, top_p, min_p, seed, stop } = body;
   const enable_thinking = body.enable_thinking ?? body.chat_template_kwargs?.enable_thinking;
-  const all = { max_tokens, temperature, top_k, top_p, min_p, seed, stop, enable_thinking };
+  const all = { max_tokens, temperature, top_k, top_p, min_p, seed, stop, enable_thinking, ignore_end: body.ignore_eos };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value != null));
 }
 
@@ -554,6 +563,7 @@ class CompletionStream {
         const result = await student.generate(shape.request(body), {
           signal: this.control.signal,
           onDelta: (/** @type {any} */ delta) => push({ ...piece(delta), tokens: delta.tokens }),
+          onPrompt: (/** @type {number[]} */ [processed, total]) => push({ ...piece({}), prompt_progress: { processed, total } }),
           onRestart: () => push({ ...piece({}), restart: true }),
         });
         if (signal?.aborted) throw aborted();

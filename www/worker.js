@@ -8,7 +8,6 @@
 /** @type {any} */ let glue = null;
 /** @type {any} */ let runner = null;
 /** @type {any} */ let runnerOptions = {};
-/** The device in use; only the test hook below touches it. @type {any} */ let gpuDevice = null;
 /** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number } | null} */ let source = null;
 
 /** @type {Call[]} */ const waiting = [];
@@ -37,8 +36,8 @@ function reader(blob, call) {
     try {
       return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
     } catch (error) {
-      throw fault("io", `The file could not be read: ${error instanceof Error ? error.message : error}.`,
-        "Check that the file still exists and may be read, then open it again.");
+      // The facade makes its own sentence around this reason.
+      throw new Error((error instanceof Error ? error.message : String(error)).replace(/\.$/, ""));
     }
   };
 }
@@ -51,12 +50,12 @@ async function prepareDevice(options) {
   const has = (/** @type {string} */ name) => adapter?.features.has(name) ?? false;
   const subgroups = options.subgroups !== false && has("subgroups");
   const prototype = /** @type {any} */ (self).GPUAdapter?.prototype;
-  if (prototype && !prototype.requestDevice.understudy) {
+  if (subgroups && prototype && !prototype.requestDevice.understudy) {
     const requestDevice = prototype.requestDevice;
-    prototype.requestDevice = async function (/** @type {any} */ descriptor = {}) {
+    prototype.requestDevice = function (/** @type {any} */ descriptor = {}) {
       const features = new Set(descriptor.requiredFeatures ?? []);
       if (runnerOptions.subgroups && this.features.has("subgroups")) features.add("subgroups");
-      return (gpuDevice = await requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] }));
+      return requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] });
     };
     prototype.requestDevice.understudy = true;
   }
@@ -137,6 +136,7 @@ async function answer(call, request) {
   const seen = { content: "", reasoning: "" };
   let catchingUp = sent.content.length + sent.reasoning.length > 0;
   return runner.chat(request, (/** @type {any} */ delta) => {
+    if (delta.prompt) post({ id: call.id, prompt: delta.prompt });
     seen.content += delta.content ?? "";
     seen.reasoning += delta.reasoning ?? "";
     if (catchingUp) {
@@ -174,7 +174,7 @@ async function rebuild(call, reason) {
   runnerOptions = await prepareDevice(runnerOptions);
   runner = await glue.Runner.create(runnerOptions);
   const device = runner.device();
-  if (source && call.type !== "open") {
+  if (source) {
     const again = { id: -1, type: "open", args: {} };
     await runner.open(reader(source.blob, again), source.blob.size, { context: source.context }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
       notify("progress", { progress: { loaded, total, phase } });
@@ -246,8 +246,7 @@ self.addEventListener("message", ({ data }) => {
     return;
   }
   if (data.type === "destroyDevice" && running) {
-    if (gpuDevice) gpuDevice.destroy();
-    else runner.destroyDevice();
+    runner.destroyDevice();
     return post({ id: data.id });
   }
   waiting.push(data);
