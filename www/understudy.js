@@ -272,10 +272,10 @@ class Engine extends EventTarget {
   /** @param {any} data */
   report({ event, ...detail }) {
     if (event === "device-rebuilt") this.device = detail.device;
-    const words = {
+    const words = /** @type {Record<string, object>} */ ({
       "device-lost": { message: detail.message, hint: detail.hint },
       "device-rebuilt": { message: "The GPU is back and the student is loaded again." },
-    }[event] ?? {};
+    })[event] ?? {};
     this.dispatchEvent(new CustomEvent("notice", { detail: { kind: event, ...detail, ...words } }));
   }
 
@@ -541,12 +541,13 @@ const stamp = (shape, student) => ({
  * and everything before it is to be forgotten.
  */
 class CompletionStream {
+  control = new AbortController();
+  stopped = false;
+  /** @type {(() => void) | null} */ wake = null;
+
   /** @param {Student} student @param {Shape} shape @param {any} body @param {AbortSignal} [signal] */
   constructor(student, shape, body, signal) {
-    this.control = new AbortController();
-    this.stopped = false;
     /** @type {any[]} */ this.chunks = [];
-    /** @type {(() => void) | null} */ this.wake = null;
     this.done = false;
     /** @type {any} */ this.result = null;
     const head = { ...stamp(shape, student), object: shape === CHAT ? "chat.completion.chunk" : shape.object };
