@@ -13,7 +13,16 @@ use understudy::text::template::Message;
 fn main() {
     common::run(|| {
         let arguments = Arguments::parse(
-            &["max-tokens", "engine", "seed", "temperature", "top-k", "top-p", "min-p", "context"],
+            &[
+                "max-tokens",
+                "engine",
+                "seed",
+                "temperature",
+                "top-k",
+                "top-p",
+                "min-p",
+                "context",
+            ],
             &["greedy", "raw"],
         )?;
         let [model, prompt] = arguments.positional("MODEL.gguf PROMPT")?;
@@ -49,7 +58,11 @@ fn main() {
         let answer = pollster::block_on(student.generate(&request, |event| {
             match event {
                 Event::Prompt(..) => {}
-                Event::Text { content, reasoning, tokens } => {
+                Event::Text {
+                    content,
+                    reasoning,
+                    tokens,
+                } => {
                     if tokens == 1 {
                         started = Instant::now();
                     }

@@ -17,7 +17,11 @@ fn show(value: &Value) -> String {
         Value::Array(Array::String(items)) => format!("{} strings, first {:?}", items.len(), items.first()),
         other => format!("{other:?}"),
     };
-    if text.chars().count() > 100 { text.chars().take(100).chain("...".chars()).collect() } else { text }
+    if text.chars().count() > 100 {
+        text.chars().take(100).chain("...".chars()).collect()
+    } else {
+        text
+    }
 }
 
 fn main() {
@@ -33,7 +37,12 @@ fn main() {
                 Parsed::NeedMore(n) => length = n,
             }
         };
-        println!("GGUF version {}, {}, {} tensors", gguf.version, human_bytes(gguf.size), gguf.tensors.len());
+        println!(
+            "GGUF version {}, {}, {} tensors",
+            gguf.version,
+            human_bytes(gguf.size),
+            gguf.tensors.len()
+        );
         for (key, value) in gguf.metadata.iter() {
             println!("  {key} = {}", show(value));
         }
@@ -47,9 +56,18 @@ fn main() {
         }
         // A file that this program cannot run is still inspected: its error comes last.
         let plan = Plan::new(&gguf)?;
-        println!("{} parameters; {} steps a token", plan.parameters(), plan.body.len() + plan.head.len());
+        println!(
+            "{} parameters; {} steps a token",
+            plan.parameters(),
+            plan.body.len() + plan.head.len()
+        );
         let context = plan.config.context.min(DEFAULT_CONTEXT);
-        println!("{}", Fit::new(&plan, context, 256, 4, u64::MAX).words().replace("16777216 TiB", "any amount"));
+        println!(
+            "{}",
+            Fit::new(&plan, context, 256, 4, u64::MAX)
+                .words()
+                .replace("16777216 TiB", "any amount")
+        );
         Ok(())
     });
 }

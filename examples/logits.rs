@@ -15,7 +15,11 @@ fn main() {
         let ids: Vec<u32> = serde_json::from_slice(&std::fs::read(tokens)?)?;
         let mut student = open(model, arguments.value("engine"), Some(ids.len().max(1)))?;
         let logits = pollster::block_on(async {
-            if arguments.flag("decode") { student.logits_by_decode(&ids).await } else { student.logits(&ids).await }
+            if arguments.flag("decode") {
+                student.logits_by_decode(&ids).await
+            } else {
+                student.logits(&ids).await
+            }
         })?;
         std::fs::write(out, bytemuck::cast_slice(&logits))?;
         Ok(())

@@ -24,7 +24,10 @@ fn main() {
         let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
         let strings: Vec<String> = serde_json::from_slice(&std::fs::read(strings)?)?;
         let (bos, special) = (arguments.flag("bos"), arguments.flag("special"));
-        let ids = strings.iter().map(|s| tokenizer.encode(s, bos, special)).collect::<Result<Vec<_>, _>>()?;
+        let ids = strings
+            .iter()
+            .map(|s| tokenizer.encode(s, bos, special))
+            .collect::<Result<Vec<_>, _>>()?;
         println!("{}", serde_json::to_string(&ids)?);
         Ok(())
     });

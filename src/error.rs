@@ -106,7 +106,10 @@ impl Error {
 
     /// Shorthand for [`Error::Unsupported`].
     pub fn unsupported(what: impl Into<String>, known: impl Into<String>) -> Self {
-        Self::Unsupported { what: what.into(), known: known.into() }
+        Self::Unsupported {
+            what: what.into(),
+            known: known.into(),
+        }
     }
 
     /// A stable, machine-readable name for this kind of error.
@@ -147,7 +150,9 @@ impl Error {
             Self::Unsupported { known, .. } => format!("Choose a student of a kind that is known here: {known}."),
             Self::Tokenizer { .. } => "Choose a file whose tokenizer is complete; a newer conversion often is.".into(),
             Self::NotFinite => "Its weights are damaged: fetch the file again, or open another student.".into(),
-            Self::Template { .. } => "Start a new chat with plain alternating messages, or open another student.".into(),
+            Self::Template { .. } => {
+                "Start a new chat with plain alternating messages, or open another student.".into()
+            }
             Self::DoesNotFit { suggestion, .. } => suggestion.clone(),
             Self::PromptTooLong { .. } => {
                 "Shorten the message, start a new chat, or open the student with a longer context.".into()
@@ -170,10 +175,17 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotGguf { looks_like: None } => f.write_str("This is not a GGUF file."),
-            Self::NotGguf { looks_like: Some(other) } => write!(f, "This is not a GGUF file: it looks like {other}."),
-            Self::GgufVersion { version } => write!(f, "This file is GGUF version {version}; versions 2 and 3 are known."),
+            Self::NotGguf {
+                looks_like: Some(other),
+            } => write!(f, "This is not a GGUF file: it looks like {other}."),
+            Self::GgufVersion { version } => {
+                write!(f, "This file is GGUF version {version}; versions 2 and 3 are known.")
+            }
             Self::Truncated { needed, size } => {
-                write!(f, "The file ends early: its header asks for {needed} bytes and it has {size}.")
+                write!(
+                    f,
+                    "The file ends early: its header asks for {needed} bytes and it has {size}."
+                )
             }
             Self::Malformed { what } => write!(f, "The file is damaged: {what}."),
             Self::Unsupported { what, known } => write!(f, "This student uses {what}; known here: {known}."),
@@ -215,5 +227,9 @@ pub fn human_bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value < 10.0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+    if value < 10.0 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
 }

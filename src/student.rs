@@ -164,7 +164,10 @@ impl Header {
                 Parsed::Done(gguf) => break gguf,
                 Parsed::NeedMore(n) => {
                     let have = prefix.len() as u64;
-                    assert!(n > have && n <= size, "the reader asks for more, and for no more than there is");
+                    assert!(
+                        n > have && n <= size,
+                        "the reader asks for more, and for no more than there is"
+                    );
                     prefix.extend(source.read_exact(have, (n - have) as usize).await?);
                 }
             }
@@ -187,10 +190,19 @@ impl Header {
             Some(gpu) => {
                 let element = if gpu.tier().f16 { 2 } else { 4 };
                 // One layer's keys are one binding; so is the rotary table.
-                let binding = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
+                let binding = gpu
+                    .limits()
+                    .max_storage_buffer_binding_size
+                    .min(gpu.limits().max_buffer_size);
                 let row = (plan.config.kv_width() * element).max(4 * plan.config.rotary) as u64;
                 context = context.min((binding / row.max(1)) as usize).max(1);
-                Fit::new(&plan, context, gpu::engine::CHUNK.min(context), element, gpu.available_bytes())
+                Fit::new(
+                    &plan,
+                    context,
+                    gpu::engine::CHUNK.min(context),
+                    element,
+                    gpu.available_bytes(),
+                )
             }
             None => {
                 let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, CPU_BYTES);
@@ -199,7 +211,13 @@ impl Header {
                 fit
             }
         };
-        Ok(Self { gguf, plan, tokenizer, template, fit })
+        Ok(Self {
+            gguf,
+            plan,
+            tokenizer,
+            template,
+            fit,
+        })
     }
 }
 
@@ -214,7 +232,13 @@ impl Student {
         context: Option<usize>,
         mut progress: impl FnMut(u64, u64) -> Result<()>,
     ) -> Result<Self> {
-        let Header { gguf, plan, tokenizer, template, fit } = Header::read(source, gpu, context).await?;
+        let Header {
+            gguf,
+            plan,
+            tokenizer,
+            template,
+            fit,
+        } = Header::read(source, gpu, context).await?;
         fit.check()?;
         let total: u64 = plan.matrices.iter().map(|m| (m.row_bytes() * m.rows) as u64).sum();
         let report = |read: u64| progress(read.min(total), total);
@@ -232,9 +256,18 @@ impl Student {
                 })?;
                 Engine::Gpu(Box::new(engine))
             }
-            None => Engine::Cpu(Box::new(cpu::engine::Engine::load(plan, source, fit.context, report).await?)),
+            None => Engine::Cpu(Box::new(
+                cpu::engine::Engine::load(plan, source, fit.context, report).await?,
+            )),
         };
-        Ok(Self { gguf, tokenizer, template, fit, engine, cached: Vec::new() })
+        Ok(Self {
+            gguf,
+            tokenizer,
+            template,
+            fit,
+            engine,
+            cached: Vec::new(),
+        })
     }
 
     /// The file's header.
@@ -302,11 +335,16 @@ impl Student {
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         if ids.len() > self.context() {
-            return Err(Error::PromptTooLong { tokens: ids.len(), context: self.context() });
+            return Err(Error::PromptTooLong {
+                tokens: ids.len(),
+                context: self.context(),
+            });
         }
         let vocabulary = self.plan().config.vocabulary;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
-            return Err(Error::Request { what: format!("token {id} is not below the vocabulary's {vocabulary}") });
+            return Err(Error::Request {
+                what: format!("token {id} is not below the vocabulary's {vocabulary}"),
+            });
         }
         Ok(())
     }
@@ -316,8 +354,11 @@ impl Student {
         match prompt {
             Prompt::Text(text) => Ok((self.tokenizer.encode(text, true, false)?, false)),
             Prompt::Messages(messages) => {
-                let options =
-                    RenderOptions { add_generation_prompt: true, enable_thinking, ..RenderOptions::default() };
+                let options = RenderOptions {
+                    add_generation_prompt: true,
+                    enable_thinking,
+                    ..RenderOptions::default()
+                };
                 let text = self.template.render(messages, &options)?;
                 let mut ids = self.tokenizer.encode(&text, false, true)?;
                 // Templates write the beginning of text themselves; where one does not, the tokenizer's rule decides.
@@ -340,20 +381,33 @@ impl Student {
         let (ids, in_think) = self.prompt_tokens(&request.prompt, request.enable_thinking)?;
         let context = self.context();
         if ids.is_empty() {
-            return Err(Error::Request { what: "the prompt is empty".into() });
+            return Err(Error::Request {
+                what: "the prompt is empty".into(),
+            });
         }
         // At least one token must find room behind the prompt.
         if ids.len() >= context {
-            return Err(Error::PromptTooLong { tokens: ids.len(), context });
+            return Err(Error::PromptTooLong {
+                tokens: ids.len(),
+                context,
+            });
         }
         self.check_ids(&ids)?;
         let most = request.max_tokens.unwrap_or(usize::MAX).min(context - ids.len());
         if most == 0 {
-            return Err(Error::Request { what: "max_tokens is 0".into() });
+            return Err(Error::Request {
+                what: "max_tokens is 0".into(),
+            });
         }
 
         // Keys and values of a common beginning are still there; the last token is always run, for its logits.
-        let common = self.cached.iter().zip(&ids).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        let common = self
+            .cached
+            .iter()
+            .zip(&ids)
+            .take_while(|(a, b)| a == b)
+            .count()
+            .min(ids.len() - 1);
         self.cached.clear();
         let mut aborted = false;
         let rows = ids.len() - common;
@@ -375,7 +429,11 @@ impl Student {
             }
             Engine::Gpu(engine) => {
                 let tell = |done| {
-                    if event(Event::Prompt(done, rows)) { Err(Error::Aborted) } else { Ok(()) }
+                    if event(Event::Prompt(done, rows)) {
+                        Err(Error::Aborted)
+                    } else {
+                        Ok(())
+                    }
                 };
                 match engine.prefill(&ids[common..], common, request.sampling, 0, tell).await {
                     Err(Error::Aborted) => {
@@ -414,7 +472,11 @@ impl Student {
             answer.content.push_str(&delta.content);
             answer.reasoning.push_str(&delta.reasoning);
             let tokens = answer.ids.len();
-            if event(Event::Text { content: &delta.content, reasoning: &delta.reasoning, tokens }) {
+            if event(Event::Text {
+                content: &delta.content,
+                reasoning: &delta.reasoning,
+                tokens,
+            }) {
                 answer.finish = Finish::Abort;
                 break;
             }
@@ -445,7 +507,11 @@ impl Student {
             answer.content.push_str(&rest.content);
             answer.reasoning.push_str(&rest.reasoning);
             let tokens = answer.ids.len();
-            event(Event::Text { content: &rest.content, reasoning: &rest.reasoning, tokens });
+            event(Event::Text {
+                content: &rest.content,
+                reasoning: &rest.reasoning,
+                tokens,
+            });
         }
         // The last drawn token was never run: its keys and values are not in the cache.
         self.cached = ids;
@@ -477,8 +543,17 @@ pub fn block_types(gguf: &Gguf) -> BTreeMap<&'static str, u64> {
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<()> {
-    let range = |ok: bool, what: &str| if ok { Ok(()) } else { Err(Error::Request { what: what.into() }) };
-    range((0.0..=100.0).contains(&sampling.temperature), "temperature is a number from 0 to 100")?;
+    let range = |ok: bool, what: &str| {
+        if ok {
+            Ok(())
+        } else {
+            Err(Error::Request { what: what.into() })
+        }
+    };
+    range(
+        (0.0..=100.0).contains(&sampling.temperature),
+        "temperature is a number from 0 to 100",
+    )?;
     range((0.0..=1.0).contains(&sampling.top_p), "top_p is a number from 0 to 1")?;
     range((0.0..=1.0).contains(&sampling.min_p), "min_p is a number from 0 to 1")
 }

@@ -17,13 +17,23 @@ const BUNDLED: &[u8] = include_bytes!("../school/first.gguf");
 
 async fn meet() -> Gpu {
     // The flags of webdriver.json give Chromium a software adapter: without one these tests fail, they do not pass.
-    Gpu::meet(&GpuOptions { f16: true, ..GpuOptions::default() }).await.expect("an adapter")
+    Gpu::meet(&GpuOptions {
+        f16: true,
+        ..GpuOptions::default()
+    })
+    .await
+    .expect("an adapter")
 }
 
 async fn answer(gpu: Option<&Gpu>) -> String {
-    let mut student =
-        Student::open(&Bytes(BUNDLED.to_vec()), gpu, Some(256), |_, _| Ok(())).await.expect("the bundled student opens");
-    let message = Message { role: "user".into(), content: "Hello! Who are you?".into(), reasoning_content: None };
+    let mut student = Student::open(&Bytes(BUNDLED.to_vec()), gpu, Some(256), |_, _| Ok(()))
+        .await
+        .expect("the bundled student opens");
+    let message = Message {
+        role: "user".into(),
+        content: "Hello! Who are you?".into(),
+        reasoning_content: None,
+    };
     let request = Request {
         prompt: Prompt::Messages(vec![message]),
         sampling: Sampling::GREEDY,
@@ -55,8 +65,16 @@ async fn kernels_answer_as_known_in_the_browser() {
 
 #[wasm_bindgen_test]
 async fn kernels_answer_as_known_on_default_limits() {
-    let gpu = Gpu::meet(&GpuOptions { default_limits: true, ..GpuOptions::default() }).await.expect("an adapter");
-    assert_eq!(cases::self_test(&gpu, &[BlockType::Q8_0, BlockType::Q4_K]).await, Ok(()));
+    let gpu = Gpu::meet(&GpuOptions {
+        default_limits: true,
+        ..GpuOptions::default()
+    })
+    .await
+    .expect("an adapter");
+    assert_eq!(
+        cases::self_test(&gpu, &[BlockType::Q8_0, BlockType::Q4_K]).await,
+        Ok(())
+    );
 }
 
 #[wasm_bindgen_test]
@@ -70,7 +88,11 @@ async fn both_engines_write_the_same_text() {
 #[wasm_bindgen_test]
 fn errors_carry_code_and_hint() {
     let value: JsValue = Error::PromptTooLong { tokens: 9, context: 8 }.into();
-    let get = |key: &str| js_sys::Reflect::get(&value, &key.into()).ok().and_then(|v| v.as_string());
+    let get = |key: &str| {
+        js_sys::Reflect::get(&value, &key.into())
+            .ok()
+            .and_then(|v| v.as_string())
+    };
     assert_eq!(get("code").as_deref(), Some("prompt-too-long"));
     assert!(get("hint").is_some_and(|hint| hint.ends_with('.')));
     assert!(get("message").is_some_and(|message| message.contains('9')));

@@ -34,7 +34,11 @@ pub struct Arguments {
 impl Arguments {
     /// Reads the process's arguments; only these options and flags are known.
     pub fn parse(values: &[&str], flags: &[&str]) -> std::result::Result<Self, Failure> {
-        let mut parsed = Self { values: HashMap::new(), flags: Vec::new(), rest: Vec::new() };
+        let mut parsed = Self {
+            values: HashMap::new(),
+            flags: Vec::new(),
+            rest: Vec::new(),
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.strip_prefix("--") {
@@ -65,7 +69,10 @@ impl Arguments {
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> std::result::Result<Option<T>, Failure> {
         match self.value(name) {
             None => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| format!("--{name} is not a number").into()),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| format!("--{name} is not a number").into()),
         }
     }
 
@@ -87,7 +94,10 @@ impl FileSource {
         let io = |e: std::io::Error| Error::Io { what: e.to_string() };
         let file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
-        Ok(Self { file: RefCell::new(file), size })
+        Ok(Self {
+            file: RefCell::new(file),
+            size,
+        })
     }
 }
 
@@ -122,9 +132,17 @@ pub fn open(path: &str, engine: Option<&str>, context: Option<usize>) -> std::re
         },
         Some(_) => return Err("--engine is gpu or cpu".into()),
     };
-    Ok(pollster::block_on(Student::open(&source, gpu.as_ref(), context, |_, _| Ok(())))?)
+    Ok(pollster::block_on(Student::open(
+        &source,
+        gpu.as_ref(),
+        context,
+        |_, _| Ok(()),
+    ))?)
 }
 
 fn options() -> GpuOptions {
-    GpuOptions { subgroups: true, ..GpuOptions::default() }
+    GpuOptions {
+        subgroups: true,
+        ..GpuOptions::default()
+    }
 }

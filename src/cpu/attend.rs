@@ -23,7 +23,12 @@ pub fn attend(
     parts: &mut [f32],
     marks: &mut [f32],
 ) {
-    let Heads { heads, kv_heads, head_dim, .. } = shape;
+    let Heads {
+        heads,
+        kv_heads,
+        head_dim,
+        ..
+    } = shape;
     let rows = q.len() / (heads * head_dim);
     let scale = 1.0 / (head_dim as f32).sqrt();
     let mut weights = Vec::new();

@@ -171,9 +171,21 @@ impl Engine {
         let mut y = std::mem::take(&mut self.slots.logits);
         y.resize(self.plan.config.vocabulary, 0.0);
         for step in &self.plan.head {
-            let Step::Linear { norm, matrix, .. } = step else { unreachable!("the head is one linear step") };
+            let Step::Linear { norm, matrix, .. } = step else {
+                unreachable!("the head is one linear step")
+            };
             let norm = norm.map(|id| (self.vectors[id].as_slice(), self.plan.config.norm_epsilon));
-            matvec::matvec(&self.matrices[*matrix], &x, Fused { norm, ..Fused::default() }, 0, 1, &mut y);
+            matvec::matvec(
+                &self.matrices[*matrix],
+                &x,
+                Fused {
+                    norm,
+                    ..Fused::default()
+                },
+                0,
+                1,
+                &mut y,
+            );
         }
         self.slots.logits = y;
     }
@@ -196,7 +208,17 @@ impl Engine {
                     self.slots.hidden.resize(rows * config.hidden, 0.0);
                     embed::embed(&self.matrices[*table], tokens, &mut self.slots.hidden);
                 }
-                Step::Linear { norm, input, matrix, bias, output, first, step, add, gate } => {
+                Step::Linear {
+                    norm,
+                    input,
+                    matrix,
+                    bias,
+                    output,
+                    first,
+                    step,
+                    add,
+                    gate,
+                } => {
                     let w = &self.matrices[*matrix];
                     let norm = norm.map(|id| self.vectors[id].as_slice());
                     let bias = bias.map(|id| self.vectors[id].as_slice());
@@ -206,7 +228,12 @@ impl Engine {
                     y.resize(rows * stride, 0.0);
                     let x = self.slots.take(*input).as_slice();
                     if rows == 1 {
-                        let fused = Fused { norm: norm.map(|gain| (gain, epsilon)), bias, add: *add, gate: *gate };
+                        let fused = Fused {
+                            norm: norm.map(|gain| (gain, epsilon)),
+                            bias,
+                            add: *add,
+                            gate: *gate,
+                        };
                         matvec::matvec(w, x, fused, *first, *step, &mut y);
                     } else {
                         let mut normed = Vec::new();
@@ -252,7 +279,18 @@ impl Engine {
                     let mut parts = vec![0.0; width];
                     let mut marks = vec![0.0; 2 * rows * config.heads];
                     let (k, v) = (&self.k_cache[*layer], &self.v_cache[*layer]);
-                    attend::attend(shape, self.position, 1, 1, 1, &self.slots.query, k, v, &mut parts, &mut marks);
+                    attend::attend(
+                        shape,
+                        self.position,
+                        1,
+                        1,
+                        1,
+                        &self.slots.query,
+                        k,
+                        v,
+                        &mut parts,
+                        &mut marks,
+                    );
                     combine::combine(1, config.head_dim, &parts, &marks, &mut self.slots.attended);
                 }
             }

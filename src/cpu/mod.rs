@@ -32,7 +32,10 @@ pub struct Weights {
 impl Weights {
     /// Decodes row `row` into `out` `(columns)`.
     pub fn row(&self, row: usize, out: &mut [f32]) {
-        let bytes = self.block_type.row_bytes(self.columns).expect("columns were checked when the plan was made");
+        let bytes = self
+            .block_type
+            .row_bytes(self.columns)
+            .expect("columns were checked when the plan was made");
         blocks::dequantize(self.block_type, &self.bytes[row * bytes..(row + 1) * bytes], out);
     }
 }

@@ -32,7 +32,13 @@ pub fn rope_append(
     k_cache: &mut [f32],
     v_cache: &mut [f32],
 ) {
-    let Heads { heads, kv_heads, head_dim, rotary, style } = shape;
+    let Heads {
+        heads,
+        kv_heads,
+        head_dim,
+        rotary,
+        style,
+    } = shape;
     let stride = (heads + 2 * kv_heads) * head_dim;
     let mut head_values = vec![0.0; head_dim];
     for (t, row) in qkv.chunks_exact(stride).enumerate() {

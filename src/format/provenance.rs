@@ -61,10 +61,19 @@ impl Provenance {
         let text = |key: &str| metadata.str(key).filter(|text| !text.trim().is_empty()).map(cut);
         let general = |key: &str| text(&format!("general.{key}"));
         let list = |key: &str| -> Vec<String> {
-            metadata.strings(key).unwrap_or_default().iter().take(64).map(|text| cut(text)).collect()
+            metadata
+                .strings(key)
+                .unwrap_or_default()
+                .iter()
+                .take(64)
+                .map(|text| cut(text))
+                .collect()
         };
         let ancestors = |kind: &str| -> Vec<Ancestor> {
-            let count = metadata.u64(&format!("general.{kind}.count")).unwrap_or(0).min(ANCESTORS);
+            let count = metadata
+                .u64(&format!("general.{kind}.count"))
+                .unwrap_or(0)
+                .min(ANCESTORS);
             (0..count)
                 .map(|i| Ancestor {
                     name: general(&format!("{kind}.{i}.name")),

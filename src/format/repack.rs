@@ -43,7 +43,10 @@ fn half_word(bytes: &[u8]) -> u32 {
 
 /// Eight small integers as nibbles, lowest first.
 fn pack_nibbles(quants: &[u8]) -> u32 {
-    quants.iter().enumerate().fold(0, |bits, (i, &q)| bits | (u32::from(q & 15) << (4 * i)))
+    quants
+        .iter()
+        .enumerate()
+        .fold(0, |bits, (i, &q)| bits | (u32::from(q & 15) << (4 * i)))
 }
 
 /// Puts an f16 into half-word `index` of `words`.
@@ -92,8 +95,16 @@ fn k_scales(bytes: &[u8]) -> [(u8, u8); 8] {
 /// `bytes` is the row as the file has it ([`BlockType::row_bytes`] of `columns`), `out` has [`row_words`] words and is
 /// overwritten whole.
 pub fn repack_row(block_type: BlockType, columns: usize, bytes: &[u8], out: &mut [u32]) {
-    assert_eq!(Some(bytes.len()), block_type.row_bytes(columns), "a row of {columns} weights");
-    assert_eq!(out.len(), row_words(block_type, columns), "a repacked row of {columns} weights");
+    assert_eq!(
+        Some(bytes.len()),
+        block_type.row_bytes(columns),
+        "a row of {columns} weights"
+    );
+    assert_eq!(
+        out.len(),
+        row_words(block_type, columns),
+        "a repacked row of {columns} weights"
+    );
     out.fill(0);
     let g = groups(columns);
     match block_type {
@@ -181,8 +192,10 @@ pub fn repack_row(block_type: BlockType, columns: usize, bytes: &[u8], out: &mut
                     quants[32 * b + i] = pack_nibbles(eight);
                 }
                 for (i, sixteen) in six.chunks_exact(16).enumerate() {
-                    upper[16 * b + i] =
-                        sixteen.iter().enumerate().fold(0, |bits, (j, &q)| bits | (u32::from(q >> 4) << (2 * j)));
+                    upper[16 * b + i] = sixteen
+                        .iter()
+                        .enumerate()
+                        .fold(0, |bits, (j, &q)| bits | (u32::from(q >> 4) << (2 * j)));
                 }
                 let place = &mut scales[5 * b..5 * b + 5];
                 for (i, four) in block[192..208].chunks_exact(4).enumerate() {

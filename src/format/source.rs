@@ -3,7 +3,10 @@
 use crate::error::{Error, Result};
 
 /// A file that is read by ranges: on disk, in the browser's storage, or in memory.
-#[allow(async_fn_in_trait, reason = "one thread owns a student; its futures never need to be Send")]
+#[allow(
+    async_fn_in_trait,
+    reason = "one thread owns a student; its futures never need to be Send"
+)]
 pub trait Source {
     /// Bytes in the file.
     fn size(&self) -> u64;
@@ -19,7 +22,10 @@ pub trait Source {
         if bytes.len() == length {
             Ok(bytes)
         } else {
-            Err(Error::Truncated { needed: offset.saturating_add(length as u64), size: self.size() })
+            Err(Error::Truncated {
+                needed: offset.saturating_add(length as u64),
+                size: self.size(),
+            })
         }
     }
 }

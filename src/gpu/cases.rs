@@ -108,7 +108,12 @@ impl Numbers {
                 }
             }
         }
-        Weights { block_type, rows, columns, bytes }
+        Weights {
+            block_type,
+            rows,
+            columns,
+            bytes,
+        }
     }
 }
 
@@ -128,11 +133,18 @@ fn write_f32(before: &[f32], expected: Vec<f32>) -> Binding {
     input.extend([SENTINEL; SENTINELS]);
     let mut expected = expected;
     expected.extend([SENTINEL; SENTINELS]);
-    Binding { input: bytes(&input), expected: Some(Expected::F32(expected)) }
+    Binding {
+        input: bytes(&input),
+        expected: Some(Expected::F32(expected)),
+    }
 }
 
 fn state(position: usize, rows: usize) -> Binding {
-    read(&[State { position: position as u32, rows: rows as u32, ..State::default() }])
+    read(&[State {
+        position: position as u32,
+        rows: rows as u32,
+        ..State::default()
+    }])
 }
 
 fn packed(weights: &Weights) -> Binding {
@@ -174,7 +186,11 @@ pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize
         }
     }
     let bytes_per_row = table.bytes.len() / vocabulary;
-    let part = Weights { rows: vocabulary - row, bytes: table.bytes[row * bytes_per_row..].to_vec(), ..table };
+    let part = Weights {
+        rows: vocabulary - row,
+        bytes: table.bytes[row * bytes_per_row..].to_vec(),
+        ..table
+    };
     Case {
         kernel: Kernel::Embed,
         block_type: Some(block_type),
@@ -185,7 +201,12 @@ pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize
             ("COUNT", (vocabulary - row) as f64),
             ("WG", 16.0),
         ],
-        bindings: vec![read(&tokens), packed(&part), write_f32(&before, expected), state(0, rows)],
+        bindings: vec![
+            read(&tokens),
+            packed(&part),
+            write_f32(&before, expected),
+            state(0, rows),
+        ],
         grid: [rows as u32, 1, 1],
         tolerance: NMSE,
     }
@@ -332,7 +353,11 @@ pub fn swiglu(seed: u64, rows: usize, width: usize) -> Case {
     Case {
         kernel: Kernel::Swiglu,
         block_type: None,
-        constants: vec![("IN", 2.0 * width as f64), ("OUT", stride as f64), ("WIDTH", width as f64)],
+        constants: vec![
+            ("IN", 2.0 * width as f64),
+            ("OUT", stride as f64),
+            ("WIDTH", width as f64),
+        ],
         bindings: vec![read(&x), write_f32(&[], padded(&y, width)), state(0, rows)],
         grid: [width.div_ceil(64) as u32, rows as u32, 1],
         tolerance: NMSE,
@@ -350,7 +375,13 @@ fn turns(positions: usize, rotary: usize) -> Vec<f32> {
 
 /// A case of `rope_append`: `rows` rows from `position` on.
 pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: bool, f16: bool, lanes: u32) -> Case {
-    let Heads { heads, kv_heads, head_dim, rotary, style } = shape;
+    let Heads {
+        heads,
+        kv_heads,
+        head_dim,
+        rotary,
+        style,
+    } = shape;
     let mut numbers = Numbers(seed);
     let width = (heads + 2 * kv_heads) * head_dim;
     let qkv = numbers.vector(rows * width);
@@ -406,21 +437,43 @@ pub fn attend(
     queries: usize,
     f16: bool,
 ) -> Case {
-    let Heads { heads, kv_heads, head_dim, .. } = shape;
+    let Heads {
+        heads,
+        kv_heads,
+        head_dim,
+        ..
+    } = shape;
     let width = 16;
     let mut numbers = Numbers(seed);
-    let q: Vec<f32> = numbers.vector(rows * heads * head_dim).iter().map(|v| 3.0 * v).collect();
+    let q: Vec<f32> = numbers
+        .vector(rows * heads * head_dim)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
     let context = position + rows + 3;
     let round = |v: f32| if f16 { half::f16::from_f32(v).to_f32() } else { v };
-    let k: Vec<f32> = numbers.vector(context * kv_heads * head_dim).into_iter().map(round).collect();
-    let v: Vec<f32> = numbers.vector(context * kv_heads * head_dim).into_iter().map(round).collect();
+    let k: Vec<f32> = numbers
+        .vector(context * kv_heads * head_dim)
+        .into_iter()
+        .map(round)
+        .collect();
+    let v: Vec<f32> = numbers
+        .vector(context * kv_heads * head_dim)
+        .into_iter()
+        .map(round)
+        .collect();
     let mut parts = vec![0.0; rows * heads * splits * head_dim];
     let mut marks = vec![0.0; rows * heads * splits * 2];
-    cpu::attend::attend(shape, position, splits, width, queries, &q, &k, &v, &mut parts, &mut marks);
+    cpu::attend::attend(
+        shape, position, splits, width, queries, &q, &k, &v, &mut parts, &mut marks,
+    );
     let cache = |values: &[f32]| -> Binding {
         if f16 {
             let halves: Vec<u16> = values.iter().map(|v| half::f16::from_f32(*v).to_bits()).collect();
-            Binding { input: bytes(&halves), expected: None }
+            Binding {
+                input: bytes(&halves),
+                expected: None,
+            }
         } else {
             read(values)
         }
@@ -469,7 +522,11 @@ pub fn combine(seed: u64, rows: usize, heads: usize, head_dim: usize, splits: us
     Case {
         kernel: Kernel::Combine,
         block_type: None,
-        constants: vec![("HEADS", heads as f64), ("HEAD", head_dim as f64), ("SPLITS", splits as f64)],
+        constants: vec![
+            ("HEADS", heads as f64),
+            ("HEAD", head_dim as f64),
+            ("SPLITS", splits as f64),
+        ],
         bindings: vec![read(&parts), read(&marks), write_f32(&[], y), state(0, rows)],
         grid: [(heads * head_dim / 4).div_ceil(64) as u32, rows as u32, 1],
         tolerance: NMSE,
@@ -498,17 +555,28 @@ pub fn sample(seed: u64, vocabulary: usize, sampling: Sampling, draw: u32, ties:
         top_p: sampling.top_p,
         min_p: sampling.min_p,
     };
-    let after = State { position: 16, rows: 1, head_row: 0, draw: draw + 1, ..before };
+    let after = State {
+        position: 16,
+        rows: 1,
+        head_row: 0,
+        draw: draw + 1,
+        ..before
+    };
     Case {
         kernel: Kernel::Sample,
         block_type: None,
         constants: vec![("VOCABULARY", vocabulary as f64)],
         bindings: vec![
             read(&logits),
-            Binding { input: bytes(&[0u32, 99]), expected: Some(Expected::Words(vec![token, 99])) },
+            Binding {
+                input: bytes(&[0u32, 99]),
+                expected: Some(Expected::Words(vec![token, 99])),
+            },
             Binding {
                 input: bytes(&[before]),
-                expected: Some(Expected::Words(bytemuck::pod_collect_to_vec(bytemuck::bytes_of(&after)))),
+                expected: Some(Expected::Words(bytemuck::pod_collect_to_vec(bytemuck::bytes_of(
+                    &after,
+                )))),
             },
         ],
         grid: [1, 1, 1],
@@ -524,12 +592,18 @@ pub fn nmse(actual: &[f32], expected: &[f32]) -> f64 {
         error += (f64::from(*a) - f64::from(*b)).powi(2);
         power += f64::from(*b).powi(2);
     }
-    if error.is_finite() { error / power.max(1e-30) } else { f64::INFINITY }
+    if error.is_finite() {
+        error / power.max(1e-30)
+    } else {
+        f64::INFINITY
+    }
 }
 
 /// Runs a case; the error of the worst output, or what was wrong in words.
 pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f64> {
-    let wrong = |what: String| Error::Device { what: format!("the kernel {} {what}", case.kernel.name()) };
+    let wrong = |what: String| Error::Device {
+        what: format!("the kernel {} {what}", case.kernel.name()),
+    };
     let pipeline = pipelines.get(case.kernel, case.block_type, &case.constants);
     let buffers: Vec<_> = case.bindings.iter().map(|b| gpu.storage_of("case", &b.input)).collect();
     let group = gpu.bind(case.kernel, &buffers.iter().collect::<Vec<_>>());
@@ -544,7 +618,11 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
     let mut worst: f64 = 0.0;
     for (i, binding) in case.bindings.iter().enumerate() {
         let Some(expected) = &binding.expected else { continue };
-        assert_eq!(case.kernel.bindings()[i], Access::Write, "a case looks at what its kernel writes");
+        assert_eq!(
+            case.kernel.bindings()[i],
+            Access::Write,
+            "a case looks at what its kernel writes"
+        );
         let actual = gpu.read(&buffers[i], binding.input.len() as u64).await?;
         match expected {
             Expected::Words(words) => {
@@ -562,7 +640,9 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
             }
             Expected::Elements(values) | Expected::F32(values) => {
                 let actual: Vec<f32> = bytemuck::pod_collect_to_vec(&actual);
-                if matches!(expected, Expected::F32(_)) && actual[values.len() - SENTINELS..values.len()] != [SENTINEL; SENTINELS] {
+                if matches!(expected, Expected::F32(_))
+                    && actual[values.len() - SENTINELS..values.len()] != [SENTINEL; SENTINELS]
+                {
                     return Err(wrong("wrote behind its output".into()));
                 }
                 worst = worst.max(nmse(&actual[..values.len()], values));
@@ -570,7 +650,10 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
         }
     }
     if worst > case.tolerance {
-        return Err(wrong(format!("is off by {worst:.1e} where {:.0e} is allowed", case.tolerance)));
+        return Err(wrong(format!(
+            "is off by {worst:.1e} where {:.0e} is allowed",
+            case.tolerance
+        )));
     }
     Ok(worst)
 }
@@ -580,7 +663,13 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
 /// Errors: the first wrong answer, in words.
 pub async fn self_test(gpu: &Gpu, block_types: &[BlockType]) -> Result<()> {
     let f16 = gpu.tier().f16;
-    let shape = Heads { heads: 4, kv_heads: 2, head_dim: 16, rotary: 16, style: RopeStyle::Halves };
+    let shape = Heads {
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        rotary: 16,
+        style: RopeStyle::Halves,
+    };
     let lanes = super::engine::lanes(gpu, 64);
     let mut cases = vec![
         rms_norm(1, 2, 64, lanes),
@@ -589,14 +678,43 @@ pub async fn self_test(gpu: &Gpu, block_types: &[BlockType]) -> Result<()> {
         attend(4, shape, 20, 1, 4, 2, 1, f16),
         attend(5, shape, 3, 9, 1, 2, 4, f16),
         combine(6, 2, 4, 16, 3),
-        sample(7, 300, Sampling { seed: 5, ..Sampling::default() }, 3, false),
+        sample(
+            7,
+            300,
+            Sampling {
+                seed: 5,
+                ..Sampling::default()
+            },
+            3,
+            false,
+        ),
         sample(8, 300, Sampling::GREEDY, 0, true),
     ];
     for (i, &block_type) in block_types.iter().enumerate() {
         let seed = 100 + i as u64;
         cases.push(embed(seed, block_type, 5, 256, 3, 0));
-        cases.push(matvec(seed, block_type, 6, 512, Extras { norm: true, ..Extras::default() }, lanes));
-        cases.push(matmul(seed, block_type, 5, 9, 256, Extras { add: true, ..Extras::default() }));
+        cases.push(matvec(
+            seed,
+            block_type,
+            6,
+            512,
+            Extras {
+                norm: true,
+                ..Extras::default()
+            },
+            lanes,
+        ));
+        cases.push(matmul(
+            seed,
+            block_type,
+            5,
+            9,
+            256,
+            Extras {
+                add: true,
+                ..Extras::default()
+            },
+        ));
     }
     gpu.scoped(async || {
         let mut pipelines = Pipelines::new(gpu);

@@ -96,8 +96,15 @@ pub struct Gpu(Arc<Shared>);
 fn to_device_error(error: wgpu::Error) -> Error {
     // The first lines say what happened; the rest is a trace of labels.
     let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
-    Error::Device { what: lines.join("; ").chars().take(300).collect() }
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take(4)
+        .collect();
+    Error::Device {
+        what: lines.join("; ").chars().take(300).collect(),
+    }
 }
 
 impl Gpu {
@@ -138,7 +145,11 @@ impl Gpu {
                 tier.subgroups = true;
             }
         }
-        let limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+        let limits = if options.default_limits {
+            wgpu::Limits::default()
+        } else {
+            adapter.limits()
+        };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("understudy"),
@@ -153,7 +164,11 @@ impl Gpu {
         let mark = lost.clone();
         device.set_device_lost_callback(move |_, message| {
             if let Ok(mut lost) = mark.lock() {
-                lost.get_or_insert(if message.is_empty() { "the device was closed".into() } else { message });
+                lost.get_or_insert(if message.is_empty() {
+                    "the device was closed".into()
+                } else {
+                    message
+                });
             }
         });
         // Risky work runs in error scopes; what escapes them is remembered as a loss, never a panic.
@@ -165,7 +180,16 @@ impl Gpu {
         }));
         let layouts = Kernel::ALL.iter().map(|kernel| layout(&device, *kernel)).collect();
         let info = adapter.get_info();
-        Ok(Self(Arc::new(Shared { device, queue, info, limits, tier, layouts, counters: Counters::default(), lost })))
+        Ok(Self(Arc::new(Shared {
+            device,
+            queue,
+            info,
+            limits,
+            tier,
+            layouts,
+            counters: Counters::default(),
+            lost,
+        })))
     }
 
     /// The same device with plainer kernels: what a failed self-test falls back to.
@@ -244,7 +268,9 @@ impl Gpu {
     /// [`Error::DeviceLost`] if it was.
     pub fn check(&self) -> Result<()> {
         match self.lost() {
-            Some(what) => Err(Error::DeviceLost { what: what.chars().take(200).collect() }),
+            Some(what) => Err(Error::DeviceLost {
+                what: what.chars().take(200).collect(),
+            }),
             None => Ok(()),
         }
     }
@@ -302,12 +328,20 @@ impl Gpu {
 
     /// The bind group of a kernel over whole buffers, in the order of its bindings.
     pub fn bind(&self, kernel: Kernel, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
-        assert_eq!(buffers.len(), kernel.bindings().len(), "the bindings of {}", kernel.name());
+        assert_eq!(
+            buffers.len(),
+            kernel.bindings().len(),
+            "the bindings of {}",
+            kernel.name()
+        );
         self.0.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
         let entries: Vec<_> = buffers
             .iter()
             .enumerate()
-            .map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() })
+            .map(|(i, buffer)| wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: buffer.as_entire_binding(),
+            })
             .collect();
         self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(kernel.name()),
@@ -336,14 +370,19 @@ impl Gpu {
             module,
             entry_point: Some("main"),
             // Every kernel writes its workgroup memory before it reads it.
-            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                zero_initialize_workgroup_memory: false,
+            },
             cache: None,
         })
     }
 
     /// An encoder for one submission.
     pub fn encoder(&self) -> wgpu::CommandEncoder {
-        self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+        self.0
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// Counts `n` encoded dispatches.
@@ -373,7 +412,11 @@ impl Gpu {
 
     /// A buffer of `size` bytes to read results back through.
     pub fn staging(&self, size: u64) -> wgpu::Buffer {
-        self.buffer("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+        self.buffer(
+            "staging",
+            size,
+            wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        )
     }
 
     /// Asks for the first `size` bytes of a staging buffer; the answer arrives when the work before it is done.
@@ -383,23 +426,35 @@ impl Gpu {
             // The receiver is gone when the answer is no longer wanted.
             let _ = sender.send(result.is_ok());
         });
-        Mapping { receiver, staging: staging.clone(), size }
+        Mapping {
+            receiver,
+            staging: staging.clone(),
+            size,
+        }
     }
 
     /// Waits for a mapping, copies its bytes out and unmaps.
     pub async fn finish(&self, mapping: Mapping) -> Result<Vec<u8>> {
         #[cfg(not(target_family = "wasm"))]
         if self.0.device.poll(wgpu::PollType::wait_indefinitely()).is_err() {
-            return Err(Error::DeviceLost { what: "it stopped answering".into() });
+            return Err(Error::DeviceLost {
+                what: "it stopped answering".into(),
+            });
         }
         let mapped = mapping.receiver.await.unwrap_or(false);
         self.check()?;
         if !mapped {
-            return Err(Error::DeviceLost { what: "results could not be read back".into() });
+            return Err(Error::DeviceLost {
+                what: "results could not be read back".into(),
+            });
         }
         let bytes = match mapping.staging.get_mapped_range(0..mapping.size) {
             Ok(view) => view.to_vec(),
-            Err(_) => return Err(Error::DeviceLost { what: "results could not be read back".into() }),
+            Err(_) => {
+                return Err(Error::DeviceLost {
+                    what: "results could not be read back".into(),
+                });
+            }
         };
         mapping.staging.unmap();
         Ok(bytes)
@@ -432,7 +487,9 @@ fn layout(device: &wgpu::Device, kernel: Kernel) -> (wgpu::BindGroupLayout, wgpu
             binding: i as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+                ty: wgpu::BufferBindingType::Storage {
+                    read_only: *access == Access::Read,
+                },
                 has_dynamic_offset: false,
                 min_binding_size: None,
             },

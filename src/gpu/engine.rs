@@ -90,7 +90,10 @@ pub fn lanes(gpu: &Gpu, groups: usize) -> u32 {
 pub fn attend_tile(heads: usize, kv_heads: usize, head_dim: usize, width: usize, most_rows: usize) -> (usize, usize) {
     let shared = heads / kv_heads;
     let bytes = |group: usize, rows: usize| 4 * group * rows * (2 * head_dim + width + 3);
-    let group = (1..=shared).rev().find(|g| shared % g == 0 && bytes(*g, 1) <= WORKGROUP_BYTES).unwrap_or(1);
+    let group = (1..=shared)
+        .rev()
+        .find(|g| shared % g == 0 && bytes(*g, 1) <= WORKGROUP_BYTES)
+        .unwrap_or(1);
     let mut rows = 1;
     while 2 * rows <= most_rows && bytes(group, 2 * rows) <= WORKGROUP_BYTES {
         rows *= 2;
@@ -142,10 +145,27 @@ impl Maker<'_> {
                     ];
                     let buffer = p.buffer.clone();
                     let buffers = [&tokens, &buffer, &x, &state];
-                    list.push(self.dispatch(Kernel::Embed, Some(*table), &constants, &buffers, [1, 1, 1], Some((0, 1))));
+                    list.push(self.dispatch(
+                        Kernel::Embed,
+                        Some(*table),
+                        &constants,
+                        &buffers,
+                        [1, 1, 1],
+                        Some((0, 1)),
+                    ));
                 }
             }
-            Step::Linear { norm, input, matrix, bias, output, first, step, add, gate } => {
+            Step::Linear {
+                norm,
+                input,
+                matrix,
+                bias,
+                output,
+                first,
+                step,
+                add,
+                gate,
+            } => {
                 let x = self.slots[input].clone();
                 let y = self.slots[output].clone();
                 let gain = norm.map(|id| self.vectors[id].clone());
@@ -169,7 +189,10 @@ impl Maker<'_> {
                             ("EPS", epsilon),
                             ("WG", f64::from(lanes(self.gpu, w.groups))),
                         ];
-                        let grid = fold(p.count.div_ceil(4), self.gpu.limits().max_compute_workgroups_per_dimension);
+                        let grid = fold(
+                            p.count.div_ceil(4),
+                            self.gpu.limits().max_compute_workgroups_per_dimension,
+                        );
                         let buffer = p.buffer.clone();
                         let buffers = [&x, &buffer, gain.as_ref().unwrap_or(&unused), &bias_buffer, &y, &state];
                         list.push(self.dispatch(Kernel::Matvec, Some(*matrix), &constants, &buffers, grid, None));
@@ -226,7 +249,10 @@ impl Maker<'_> {
                     ("OUT", self.stride(Slot::FeedForward) as f64),
                     ("WIDTH", config.feed_forward as f64),
                 ];
-                let (x, y) = (self.slots[&Slot::GateUp].clone(), self.slots[&Slot::FeedForward].clone());
+                let (x, y) = (
+                    self.slots[&Slot::GateUp].clone(),
+                    self.slots[&Slot::FeedForward].clone(),
+                );
                 let grid = [config.feed_forward.div_ceil(64) as u32, 1, 1];
                 list.push(self.dispatch(Kernel::Swiglu, None, &constants, &[&x, &y, &state], grid, Some((1, 1))));
             }
@@ -252,8 +278,13 @@ impl Maker<'_> {
             }
             Step::Attend { layer } => {
                 let width = if self.gpu.is_software() { 16 } else { 32 };
-                let (group, rows) =
-                    attend_tile(config.heads, config.kv_heads, config.head_dim, width, if many { 8 } else { 1 });
+                let (group, rows) = attend_tile(
+                    config.heads,
+                    config.kv_heads,
+                    config.head_dim,
+                    width,
+                    if many { 8 } else { 1 },
+                );
                 let splits = if many { 1 } else { SPLITS };
                 let constants = [
                     ("HEADS", config.heads as f64),
@@ -270,8 +301,11 @@ impl Maker<'_> {
                 let grid = [(config.heads / group) as u32, splits as u32, 1];
                 let buffers = [&query, &k, &v, &parts, &marks, &state];
                 list.push(self.dispatch(Kernel::Attend, None, &constants, &buffers, grid, Some((2, rows))));
-                let constants =
-                    [("HEADS", config.heads as f64), ("HEAD", config.head_dim as f64), ("SPLITS", splits as f64)];
+                let constants = [
+                    ("HEADS", config.heads as f64),
+                    ("HEAD", config.head_dim as f64),
+                    ("SPLITS", splits as f64),
+                ];
                 let y = self.slots[&Slot::Attended].clone();
                 let grid = [(config.query_width() / 4).div_ceil(64) as u32, 1, 1];
                 let buffers = [&parts, &marks, &y, &state];
@@ -299,7 +333,8 @@ impl Engine {
         context: usize,
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        gpu.scoped(async || Self::build(gpu, plan, source, context, &mut progress).await).await
+        gpu.scoped(async || Self::build(gpu, plan, source, context, &mut progress).await)
+            .await
     }
 
     async fn build<S: Source>(
@@ -310,7 +345,10 @@ impl Engine {
         progress: &mut impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         let config = plan.config.clone();
-        let limit = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
+        let limit = gpu
+            .limits()
+            .max_storage_buffer_binding_size
+            .min(gpu.limits().max_buffer_size);
         let mut read = 0;
         let mut weights = Vec::with_capacity(plan.matrices.len());
         for matrix in &plan.matrices {
@@ -331,15 +369,22 @@ impl Engine {
             None => None,
         };
         let chunk = CHUNK.min(context);
-        let rows_of = |label: &str, width: usize, rows: usize| gpu.storage(label, 4 * (8 * groups(width) * rows) as u64);
-        let slots: HashMap<Slot, wgpu::Buffer> =
-            [Slot::Hidden, Slot::Qkv, Slot::Attended, Slot::GateUp, Slot::FeedForward, Slot::Logits]
-                .into_iter()
-                .map(|slot| {
-                    let rows = if slot == Slot::Logits { 1 } else { chunk };
-                    (slot, rows_of("slot", plan.width(slot), rows))
-                })
-                .collect();
+        let rows_of =
+            |label: &str, width: usize, rows: usize| gpu.storage(label, 4 * (8 * groups(width) * rows) as u64);
+        let slots: HashMap<Slot, wgpu::Buffer> = [
+            Slot::Hidden,
+            Slot::Qkv,
+            Slot::Attended,
+            Slot::GateUp,
+            Slot::FeedForward,
+            Slot::Logits,
+        ]
+        .into_iter()
+        .map(|slot| {
+            let rows = if slot == Slot::Logits { 1 } else { chunk };
+            (slot, rows_of("slot", plan.width(slot), rows))
+        })
+        .collect();
         let element = if gpu.tier().f16 { 2 } else { 4 };
         let cache = (context * config.kv_width() * element) as u64;
         let splits = chunk.max(SPLITS);
@@ -357,7 +402,9 @@ impl Engine {
             marks: gpu.storage("marks", 8 * (config.heads * splits) as u64),
             turns: gpu.storage_of("turns", &config.turns(context, factors.as_deref())),
             unused: gpu.storage("unused", 32),
-            caches: (0..config.layers).map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache))).collect(),
+            caches: (0..config.layers)
+                .map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache)))
+                .collect(),
             slots,
         };
         let (mut decode, mut prefill, mut head) = (Vec::new(), Vec::new(), Vec::new());
@@ -371,7 +418,14 @@ impl Engine {
         let logits = maker.slots[&Slot::Logits].clone();
         let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
         let constants = [("VOCABULARY", config.vocabulary as f64)];
-        let sample = maker.dispatch(Kernel::Sample, None, &constants, &[&logits, &tokens, &state], [1, 1, 1], None);
+        let sample = maker.dispatch(
+            Kernel::Sample,
+            None,
+            &constants,
+            &[&logits, &tokens, &state],
+            [1, 1, 1],
+            None,
+        );
         let pipelines = maker.pipelines.len();
         Ok(Self {
             gpu: gpu.clone(),
@@ -452,14 +506,19 @@ impl Engine {
     }
 
     async fn oldest_token(&mut self) -> Result<u32> {
-        let mapping = self.in_flight.pop_front().expect("a token is in flight when one is awaited");
+        let mapping = self
+            .in_flight
+            .pop_front()
+            .expect("a token is in flight when one is awaited");
         let bytes = self.gpu.finish(mapping).await?;
         let token = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         if token == BROKEN {
             return Err(Error::NotFinite);
         }
         if token as usize >= self.plan.config.vocabulary {
-            return Err(Error::Device { what: "the sampler answered with a token that does not exist".into() });
+            return Err(Error::Device {
+                what: "the sampler answered with a token that does not exist".into(),
+            });
         }
         Ok(token)
     }
@@ -487,7 +546,10 @@ impl Engine {
         draw: u32,
         mut progress: impl FnMut(usize) -> Result<()>,
     ) -> Result<u32> {
-        assert!(!tokens.is_empty() && position + tokens.len() <= self.context, "the caller checked the prompt");
+        assert!(
+            !tokens.is_empty() && position + tokens.len() <= self.context,
+            "the caller checked the prompt"
+        );
         self.settle().await?;
         let chunk = CHUNK.min(self.context);
         let chunks = tokens.len().div_ceil(chunk);
@@ -507,7 +569,11 @@ impl Engine {
             });
             let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
             if last {
-                self.submit(&[body, &self.head, std::slice::from_ref(&self.sample)], rows.len(), true);
+                self.submit(
+                    &[body, &self.head, std::slice::from_ref(&self.sample)],
+                    rows.len(),
+                    true,
+                );
             } else {
                 self.submit(&[body], rows.len(), false);
             }
@@ -537,8 +603,11 @@ impl Engine {
         let mut all = Vec::with_capacity(tokens.len() * self.plan.config.vocabulary);
         for (i, rows) in tokens.chunks(chunk).enumerate() {
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
-            let mut state =
-                State { position: (i * chunk) as u32, rows: rows.len() as u32, ..State::default() };
+            let mut state = State {
+                position: (i * chunk) as u32,
+                rows: rows.len() as u32,
+                ..State::default()
+            };
             self.write_state(state);
             let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
             self.submit(&[body], rows.len(), false);
@@ -556,13 +625,20 @@ impl Engine {
     pub async fn logits_at(&mut self, token: u32, position: usize) -> Result<Vec<f32>> {
         self.settle().await?;
         self.gpu.write(&self.tokens, 0, bytemuck::bytes_of(&token));
-        self.write_state(State { position: position as u32, rows: 1, ..State::default() });
+        self.write_state(State {
+            position: position as u32,
+            rows: 1,
+            ..State::default()
+        });
         self.submit(&[&self.decode, &self.head], 1, false);
         self.read_logits().await
     }
 
     async fn read_logits(&self) -> Result<Vec<f32>> {
-        let bytes = self.gpu.read(&self.logits, 4 * self.plan.config.vocabulary as u64).await?;
+        let bytes = self
+            .gpu
+            .read(&self.logits, 4 * self.plan.config.vocabulary as u64)
+            .await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 }

@@ -132,7 +132,12 @@ fn decoder(block_type: BlockType) -> &'static str {
 ///
 /// In a browser the directives of extensions come first; native naga knows subgroups without one and refuses it.
 pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browser: bool) -> String {
-    assert_eq!(kernel.reads_weights(), block_type.is_some(), "{} and its decoder", kernel.name());
+    assert_eq!(
+        kernel.reads_weights(),
+        block_type.is_some(),
+        "{} and its decoder",
+        kernel.name()
+    );
     let mut source = String::new();
     if kernel.uses_elements() && tier.f16 {
         source.push_str("enable f16;\n");

@@ -17,7 +17,11 @@ pub struct Pipelines {
 impl Pipelines {
     /// No pipeline yet.
     pub fn new(gpu: &Gpu) -> Self {
-        Self { gpu: gpu.clone(), modules: HashMap::new(), pipelines: HashMap::new() }
+        Self {
+            gpu: gpu.clone(),
+            modules: HashMap::new(),
+            pipelines: HashMap::new(),
+        }
     }
 
     /// The pipeline of a kernel with these overrides; made at first, then reused.
@@ -27,13 +31,20 @@ impl Pipelines {
         block_type: Option<BlockType>,
         constants: &[(&'static str, f64)],
     ) -> wgpu::ComputePipeline {
-        let key = (kernel, block_type, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
+        let key = (
+            kernel,
+            block_type,
+            constants.iter().map(|(name, value)| (*name, value.to_bits())).collect(),
+        );
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }
         let gpu = &self.gpu;
         let module = self.modules.entry((kernel, block_type)).or_insert_with(|| {
-            gpu.shader(kernel.name(), compose(kernel, block_type, gpu.tier(), cfg!(target_family = "wasm")))
+            gpu.shader(
+                kernel.name(),
+                compose(kernel, block_type, gpu.tier(), cfg!(target_family = "wasm")),
+            )
         });
         let pipeline = gpu.pipeline(kernel, module, constants);
         self.pipelines.insert(key, pipeline.clone());

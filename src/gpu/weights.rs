@@ -2,9 +2,9 @@
 
 use super::device::Gpu;
 use crate::error::{Error, Result};
+use crate::format::BlockType;
 use crate::format::repack::{groups, repack_row, row_words};
 use crate::format::source::Source;
-use crate::format::BlockType;
 use crate::model::Matrix;
 
 /// Bytes that are read from the file at a time: this, twice over, is all of a file that is ever in memory.
@@ -73,7 +73,11 @@ impl Weights {
                 gpu.write(&buffer, 4 * (at * words) as u64, bytemuck::cast_slice(&repacked));
                 progress(bytes.len() as u64)?;
             }
-            parts.push(Part { buffer, row: part_row, count });
+            parts.push(Part {
+                buffer,
+                row: part_row,
+                count,
+            });
         }
         Ok(Self {
             block_type: matrix.block_type,

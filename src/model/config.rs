@@ -90,7 +90,9 @@ impl Config {
     /// [`Error::Malformed`] for a missing or impossible value.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let metadata = &gguf.metadata;
-        let name = metadata.str("general.architecture").ok_or_else(|| Error::malformed("it names no architecture"))?;
+        let name = metadata
+            .str("general.architecture")
+            .ok_or_else(|| Error::malformed("it names no architecture"))?;
         let architecture = Architecture::from_name(name)?;
         if let Some(kind) = metadata.str("general.type")
             && kind != "model"
@@ -101,7 +103,10 @@ impl Config {
             ));
         }
         if metadata.u64("split.count").is_some_and(|parts| parts > 1) {
-            return Err(Error::unsupported("one part of a file that was split", "whole files: join the parts first"));
+            return Err(Error::unsupported(
+                "one part of a file that was split",
+                "whole files: join the parts first",
+            ));
         }
         let key = |suffix: &str| format!("{name}.{suffix}");
         let count = |suffix: &str, limit: u64| -> Result<Option<usize>> {
@@ -111,7 +116,9 @@ impl Config {
             }
             match metadata.u64(&full) {
                 Some(n) if n >= 1 && n <= limit => Ok(Some(n as usize)),
-                _ => Err(Error::malformed(format!("{full} is not a whole number from 1 to {limit}"))),
+                _ => Err(Error::malformed(format!(
+                    "{full} is not a whole number from 1 to {limit}"
+                ))),
             }
         };
         let required = |suffix: &str, limit: u64| -> Result<usize> {
@@ -130,18 +137,30 @@ impl Config {
         let heads = required("attention.head_count", 1024)?;
         let kv_heads = count("attention.head_count_kv", 1024)?.unwrap_or(heads);
         if heads % kv_heads != 0 {
-            return Err(Error::malformed(format!("{heads} query heads cannot share {kv_heads} key heads")));
+            return Err(Error::malformed(format!(
+                "{heads} query heads cannot share {kv_heads} key heads"
+            )));
         }
         let head_dim = match count("attention.key_length", 4096)? {
             Some(n) => n,
             None if hidden % heads == 0 => hidden / heads,
-            None => return Err(Error::malformed(format!("{hidden} columns cannot be cut into {heads} heads"))),
+            None => {
+                return Err(Error::malformed(format!(
+                    "{hidden} columns cannot be cut into {heads} heads"
+                )));
+            }
         };
         if count("attention.value_length", 4096)?.is_some_and(|n| n != head_dim) {
-            return Err(Error::unsupported("keys and values of different widths", "heads of one width"));
+            return Err(Error::unsupported(
+                "keys and values of different widths",
+                "heads of one width",
+            ));
         }
         if head_dim % 4 != 0 || head_dim > 512 {
-            return Err(Error::unsupported(format!("heads {head_dim} wide"), "widths that 4 divides, up to 512"));
+            return Err(Error::unsupported(
+                format!("heads {head_dim} wide"),
+                "widths that 4 divides, up to 512",
+            ));
         }
         if heads * head_dim % 8 != 0 {
             return Err(Error::unsupported(
@@ -151,10 +170,13 @@ impl Config {
         }
         let rotary = count("rope.dimension_count", 4096)?.unwrap_or(head_dim);
         if rotary > head_dim || rotary % 2 != 0 {
-            return Err(Error::malformed(format!("{rotary} of {head_dim} elements of a head cannot be turned")));
+            return Err(Error::malformed(format!(
+                "{rotary} of {head_dim} elements of a head cannot be turned"
+            )));
         }
-        let embedding =
-            gguf.tensor("token_embd.weight").ok_or_else(|| Error::malformed("it has no token embedding"))?;
+        let embedding = gguf
+            .tensor("token_embd.weight")
+            .ok_or_else(|| Error::malformed("it has no token embedding"))?;
         let norm_epsilon = number("attention.layer_norm_rms_epsilon")
             .ok_or_else(|| Error::malformed(format!("{} is missing", key("attention.layer_norm_rms_epsilon"))))?;
         if !(norm_epsilon.is_finite() && (0.0..1.0).contains(&norm_epsilon)) {
@@ -169,7 +191,10 @@ impl Config {
             Some("linear") => number("rope.scaling.factor").unwrap_or(1.0),
             Some(other) => {
                 let other: String = other.chars().take(40).collect();
-                return Err(Error::unsupported(format!("rope scaling of the kind \"{other}\""), "none and linear"));
+                return Err(Error::unsupported(
+                    format!("rope scaling of the kind \"{other}\""),
+                    "none and linear",
+                ));
             }
         };
         if !(rope_scale.is_finite() && rope_scale > 0.0) {

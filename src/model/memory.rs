@@ -24,18 +24,34 @@ impl Fit {
     /// `chunk` rows.
     pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, available: u64) -> Self {
         let c = &plan.config;
-        let matrices: u64 =
-            plan.matrices.iter().map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64).sum();
+        let matrices: u64 = plan
+            .matrices
+            .iter()
+            .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
+            .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
         let cache = c.layers as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
-        let row: u64 = [Slot::Hidden, Slot::Hidden, Slot::Qkv, Slot::Attended, Slot::GateUp, Slot::FeedForward]
-            .iter()
-            .map(|&slot| 4 * plan.width(slot) as u64)
-            .sum::<u64>()
+        let row: u64 = [
+            Slot::Hidden,
+            Slot::Hidden,
+            Slot::Qkv,
+            Slot::Attended,
+            Slot::GateUp,
+            Slot::FeedForward,
+        ]
+        .iter()
+        .map(|&slot| 4 * plan.width(slot) as u64)
+        .sum::<u64>()
             + 8 * c.query_width() as u64;
         let table = 4 * context as u64 * c.rotary as u64;
         let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64;
-        Self { weights: matrices + vectors, cache, scratch, available, context }
+        Self {
+            weights: matrices + vectors,
+            cache,
+            scratch,
+            available,
+            context,
+        }
     }
 
     /// All of it.
@@ -84,6 +100,10 @@ impl Fit {
         if self.fits() {
             return Ok(());
         }
-        Err(Error::DoesNotFit { needed: self.total(), available: self.available, suggestion: self.suggestion() })
+        Err(Error::DoesNotFit {
+            needed: self.total(),
+            available: self.available,
+            suggestion: self.suggestion(),
+        })
     }
 }

@@ -160,7 +160,14 @@ impl Plan {
     /// [`Error::Unsupported`] for a block type or a tensor of a layer that is not known.
     pub fn new(gguf: &Gguf) -> Result<Self> {
         let config = Config::from_gguf(gguf)?;
-        Builder { gguf, used: HashSet::new(), matrices: Vec::new(), vectors: Vec::new(), body: Vec::new() }.build(config)
+        Builder {
+            gguf,
+            used: HashSet::new(),
+            matrices: Vec::new(),
+            vectors: Vec::new(),
+            body: Vec::new(),
+        }
+        .build(config)
     }
 
     /// Columns of a slot.
@@ -187,7 +194,9 @@ impl Plan {
 impl Matrix {
     /// Bytes of one row as the file has it.
     pub fn row_bytes(&self) -> usize {
-        self.block_type.row_bytes(self.columns).expect("the plan checked the columns")
+        self.block_type
+            .row_bytes(self.columns)
+            .expect("the plan checked the columns")
     }
 
     /// Reads rows `first .. first + count` as the file has them, in this matrix's order.
@@ -195,7 +204,10 @@ impl Matrix {
         let row = self.row_bytes();
         if self.interleaved {
             let n = self.tensors.len();
-            assert!(first.is_multiple_of(n) && count.is_multiple_of(n), "interleaved rows are read in whole turns");
+            assert!(
+                first.is_multiple_of(n) && count.is_multiple_of(n),
+                "interleaved rows are read in whole turns"
+            );
             let mut parts = Vec::with_capacity(n);
             for tensor in &self.tensors {
                 let offset = tensor.offset + (first / n * row) as u64;
@@ -242,7 +254,9 @@ impl<'a> Builder<'a> {
 
     /// A tensor of `rows` by `columns`, which must be there.
     fn matrix_tensor(&mut self, name: &str, rows: usize, columns: usize) -> Result<(TensorInfo, BlockType)> {
-        let tensor = self.find(name).ok_or_else(|| Error::malformed(format!("the tensor {name} is missing")))?;
+        let tensor = self
+            .find(name)
+            .ok_or_else(|| Error::malformed(format!("the tensor {name} is missing")))?;
         if tensor.columns() != columns || tensor.rows() != rows {
             return Err(Error::malformed(format!(
                 "{name} is {} by {} and should be {rows} by {columns}",
@@ -277,7 +291,13 @@ impl<'a> Builder<'a> {
     fn push_matrix(&mut self, tensors: Vec<TensorInfo>, interleaved: bool, block_type: BlockType) -> MatrixId {
         let rows = tensors.iter().map(TensorInfo::rows).sum();
         let columns = tensors[0].columns();
-        self.matrices.push(Matrix { tensors, interleaved, block_type, rows, columns });
+        self.matrices.push(Matrix {
+            tensors,
+            interleaved,
+            block_type,
+            rows,
+            columns,
+        });
         self.matrices.len() - 1
     }
 
@@ -287,7 +307,11 @@ impl<'a> Builder<'a> {
         for (name, length) in names {
             parts.push((self.vector_part(name, *length)?, *length));
         }
-        Ok(if parts.iter().any(|(tensor, _)| tensor.is_some()) { Some(self.push_vector(parts)) } else { None })
+        Ok(if parts.iter().any(|(tensor, _)| tensor.is_some()) {
+            Some(self.push_vector(parts))
+        } else {
+            None
+        })
     }
 
     fn layer(&mut self, config: &Config, layer: usize) -> Result<()> {
@@ -297,7 +321,11 @@ impl<'a> Builder<'a> {
         // q, k and v in one matrix as far as neighbours share a block type.
         let mut first = 0;
         let mut groups: Vec<(BlockType, usize, Vec<TensorInfo>, Vec<(String, usize)>)> = Vec::new();
-        for (part, width) in [("q", config.query_width()), ("k", config.kv_width()), ("v", config.kv_width())] {
+        for (part, width) in [
+            ("q", config.query_width()),
+            ("k", config.kv_width()),
+            ("v", config.kv_width()),
+        ] {
             let (tensor, block_type) =
                 self.matrix_tensor(&name(&format!("attn_{part}.weight")), width, config.hidden)?;
             let bias = (name(&format!("attn_{part}.bias")), width);
@@ -338,11 +366,15 @@ impl<'a> Builder<'a> {
         };
         self.body.push(Step::RopeAppend { layer, gains });
         self.body.push(Step::Attend { layer });
-        self.residual(&name("attn_output"), config.hidden, config.query_width(), Slot::Attended)?;
+        self.residual(
+            &name("attn_output"),
+            config.hidden,
+            config.query_width(),
+            Slot::Attended,
+        )?;
 
         let norm = self.gain(&name("ffn_norm.weight"), config.hidden)?;
-        let (gate, gate_type) =
-            self.matrix_tensor(&name("ffn_gate.weight"), config.feed_forward, config.hidden)?;
+        let (gate, gate_type) = self.matrix_tensor(&name("ffn_gate.weight"), config.feed_forward, config.hidden)?;
         let (up, up_type) = self.matrix_tensor(&name("ffn_up.weight"), config.feed_forward, config.hidden)?;
         let linear = |matrix, output, first, step, gate| Step::Linear {
             norm: Some(norm),
@@ -415,16 +447,28 @@ impl<'a> Builder<'a> {
         }];
         let rope_factors = self
             .vector_part("rope_freqs.weight", config.rotary / 2)?
-            .map(|tensor| Vector { parts: vec![(Some(tensor), config.rotary / 2)] });
+            .map(|tensor| Vector {
+                parts: vec![(Some(tensor), config.rotary / 2)],
+            });
         // A tensor of a layer that no step reads would change the mathematics: say so instead of ignoring it.
         // (Old converters left the rotary frequencies behind; they follow from the base.)
         for tensor in &self.gguf.tensors {
             let known = self.used.contains(tensor.name.as_str()) || tensor.name.ends_with("rot_embd");
             if !known && tensor.name.starts_with("blk.") {
                 let name: String = tensor.name.chars().take(60).collect();
-                return Err(Error::unsupported(format!("the tensor \"{name}\""), Architecture::KNOWN));
+                return Err(Error::unsupported(
+                    format!("the tensor \"{name}\""),
+                    Architecture::KNOWN,
+                ));
             }
         }
-        Ok(Plan { config, matrices: self.matrices, vectors: self.vectors, body: self.body, head, rope_factors })
+        Ok(Plan {
+            config,
+            matrices: self.matrices,
+            vectors: self.vectors,
+            body: self.body,
+            head,
+            rope_factors,
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Students of any shape with random weights: for measurements and tests of size, not of sense.
 
+use crate::format::BlockType;
 use crate::format::blocks::{quantize_q4_0, quantize_q8_0};
 use crate::format::gguf::{Array, Value, Writer};
-use crate::format::BlockType;
 
 /// A seeded number in \[-1, 1) (SplitMix64, Steele et al. 2014).
 fn next(state: &mut u64) -> f32 {
@@ -43,7 +43,10 @@ pub fn random_student(
     let mut file = Writer::new();
     let number = |n: usize| Value::U32(n as u32);
     file.set("general.architecture", Value::String("llama".into()))
-        .set("general.name", Value::String(format!("random {layers} x {hidden} {}", block_type.name())))
+        .set(
+            "general.name",
+            Value::String(format!("random {layers} x {hidden} {}", block_type.name())),
+        )
         .set("llama.block_count", number(layers))
         .set("llama.context_length", number(2048))
         .set("llama.embedding_length", number(hidden))
@@ -94,7 +97,12 @@ pub fn random_student(
             ("ffn_down", hidden, feed_forward),
         ] {
             let bytes = matrix(rows, columns, block_type);
-            file.tensor(format!("blk.{layer}.{name}.weight"), &shape(rows, columns), block_type, bytes);
+            file.tensor(
+                format!("blk.{layer}.{name}.weight"),
+                &shape(rows, columns),
+                block_type,
+                bytes,
+            );
         }
     }
     file.to_bytes()

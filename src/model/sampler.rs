@@ -17,12 +17,24 @@ pub struct Sampling {
 
 impl Sampling {
     /// Always the most likely token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 1, top_p: 1.0, min_p: 0.0, seed: 0 };
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 1,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed: 0,
+    };
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0.05, seed: 0 }
+        Self {
+            temperature: 0.7,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            seed: 0,
+        }
     }
 }
 
@@ -63,7 +75,11 @@ pub fn sample(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
         return best as u32;
     }
     let most = CANDIDATES.min(logits.len());
-    let kept = if sampling.top_k == 0 { most } else { most.min(sampling.top_k as usize) };
+    let kept = if sampling.top_k == 0 {
+        most
+    } else {
+        most.min(sampling.top_k as usize)
+    };
     let order = |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     if kept < ids.len() {

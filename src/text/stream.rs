@@ -45,7 +45,11 @@ impl Stream {
             stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
             bytes: Vec::new(),
             held: String::new(),
-            part: if starts_in_think { Part::BeforeReasoning } else { Part::Start },
+            part: if starts_in_think {
+                Part::BeforeReasoning
+            } else {
+                Part::Start
+            },
             stopped: false,
         }
     }
@@ -53,7 +57,10 @@ impl Stream {
     /// Takes the bytes of a token.
     pub fn push(&mut self, bytes: &[u8]) -> Delta {
         if self.stopped {
-            return Delta { stopped: true, ..Delta::default() };
+            return Delta {
+                stopped: true,
+                ..Delta::default()
+            };
         }
         self.bytes.extend_from_slice(bytes);
         let whole = whole_characters(&self.bytes);
@@ -66,7 +73,10 @@ impl Stream {
     /// Takes the end of the answer: what was held back comes out.
     pub fn finish(&mut self) -> Delta {
         if self.stopped {
-            return Delta { stopped: true, ..Delta::default() };
+            return Delta {
+                stopped: true,
+                ..Delta::default()
+            };
         }
         let rest = String::from_utf8_lossy(&self.bytes).into_owned();
         self.bytes.clear();
@@ -138,7 +148,11 @@ impl Stream {
             }
         }
         let out = self.held.len() - keep;
-        let target = if reasoning { &mut delta.reasoning } else { &mut delta.content };
+        let target = if reasoning {
+            &mut delta.reasoning
+        } else {
+            &mut delta.content
+        };
         target.push_str(&self.held[..out]);
         self.held.drain(..out);
     }
@@ -156,8 +170,8 @@ fn whole_characters(bytes: &[u8]) -> usize {
             0x80..=0xbf => continue,
             _ => return bytes.len(),
         };
-        let unfinished = needed > back
-            && matches!(std::str::from_utf8(&bytes[at..]), Err(error) if error.error_len().is_none());
+        let unfinished =
+            needed > back && matches!(std::str::from_utf8(&bytes[at..]), Err(error) if error.error_len().is_none());
         return if unfinished { at } else { bytes.len() };
     }
     bytes.len()

@@ -64,7 +64,11 @@ const PLAIN: &str = "{{ bos_token }}{% for message in messages %}{{ message.role
 impl Template {
     /// The template of a file, or a default that fits its vocabulary.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Self {
-        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default().to_string();
+        let text = |id: Option<u32>| {
+            id.and_then(|id| tokenizer.token_text(id))
+                .unwrap_or_default()
+                .to_string()
+        };
         let own = metadata
             .str("tokenizer.chat_template")
             .or_else(|| metadata.str("tokenizer.chat_template.default"))
@@ -111,7 +115,9 @@ impl Template {
     /// Errors: [`Error::Template`] for a template that does not compile, refuses the messages, or does not end.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
         if self.source.len() > MAX_SOURCE {
-            return Err(Error::Template { what: format!("it has {} bytes", self.source.len()) });
+            return Err(Error::Template {
+                what: format!("it has {} bytes", self.source.len()),
+            });
         }
         let mut environment = Environment::new();
         // As the Hugging Face libraries set Jinja up.
@@ -121,9 +127,12 @@ impl Template {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(100);
-        environment.add_function("raise_exception", |text: String| -> std::result::Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
-        });
+        environment.add_function(
+            "raise_exception",
+            |text: String| -> std::result::Result<Value, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
+            },
+        );
         let date = options.date.clone().unwrap_or_default();
         environment.add_function("strftime_now", move |_format: String| date.clone());
         let source = strip_generation_blocks(&self.source);
@@ -133,7 +142,9 @@ impl Template {
             if let Some(detail) = error.detail() {
                 what = detail.to_string();
             }
-            Error::Template { what: what.chars().take(300).collect() }
+            Error::Template {
+                what: what.chars().take(300).collect(),
+            }
         };
         environment.add_template("chat", &source).map_err(failed)?;
         let template = environment.get_template("chat").map_err(failed)?;
@@ -144,10 +155,23 @@ impl Template {
             eos_token => self.eos,
         };
         // Unsaid options stay undefined: templates ask `is defined`.
-        let thinking = options.enable_thinking.map(|on| context! { enable_thinking => on }).unwrap_or_default();
-        let tools = options.tools.as_ref().map(|tools| context! { tools => tools }).unwrap_or_default();
-        let date = options.date.as_ref().map(|date| context! { date_string => date }).unwrap_or_default();
-        template.render(context! { ..values, ..context! { ..thinking, ..context! { ..tools, ..date } } }).map_err(failed)
+        let thinking = options
+            .enable_thinking
+            .map(|on| context! { enable_thinking => on })
+            .unwrap_or_default();
+        let tools = options
+            .tools
+            .as_ref()
+            .map(|tools| context! { tools => tools })
+            .unwrap_or_default();
+        let date = options
+            .date
+            .as_ref()
+            .map(|date| context! { date_string => date })
+            .unwrap_or_default();
+        template
+            .render(context! { ..values, ..context! { ..thinking, ..context! { ..tools, ..date } } })
+            .map_err(failed)
     }
 }
 

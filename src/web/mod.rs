@@ -46,7 +46,9 @@ impl From<Error> for JsValue {
 
 fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
     let serializer = serde_wasm_bindgen::Serializer::json_compatible();
-    value.serialize(&serializer).map_err(|e| Error::Request { what: e.to_string() })
+    value
+        .serialize(&serializer)
+        .map_err(|e| Error::Request { what: e.to_string() })
 }
 
 fn from_js<T: for<'de> Deserialize<'de> + Default>(value: JsValue) -> Result<T> {
@@ -70,12 +72,18 @@ impl Source for JsSource {
     async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
         let io = |value: JsValue| {
             let text = Reflect::get(&value, &"message".into()).ok().and_then(|m| m.as_string());
-            Error::Io { what: text.unwrap_or_else(|| "the browser gave no reason".into()) }
+            Error::Io {
+                what: text.unwrap_or_else(|| "the browser gave no reason".into()),
+            }
         };
-        let promise =
-            self.read.call2(&JsValue::NULL, &(offset as f64).into(), &(length as f64).into()).map_err(io)?;
+        let promise = self
+            .read
+            .call2(&JsValue::NULL, &(offset as f64).into(), &(length as f64).into())
+            .map_err(io)?;
         let value = JsFuture::from(Promise::resolve(&promise)).await.map_err(io)?;
-        let bytes: Uint8Array = value.dyn_into().map_err(|_| Error::Io { what: "no bytes came back".into() })?;
+        let bytes: Uint8Array = value.dyn_into().map_err(|_| Error::Io {
+            what: "no bytes came back".into(),
+        })?;
         Ok(bytes.to_vec())
     }
 }
@@ -217,7 +225,11 @@ struct Working<'a>(&'a Cell<bool>);
 
 impl<'a> Working<'a> {
     fn begin(flag: &'a Cell<bool>) -> Result<Self> {
-        if flag.replace(true) { Err(Error::Busy) } else { Ok(Self(flag)) }
+        if flag.replace(true) {
+            Err(Error::Busy)
+        } else {
+            Ok(Self(flag))
+        }
     }
 }
 
@@ -231,7 +243,9 @@ fn whole(value: Option<f64>, what: &str, most: f64) -> Result<Option<f64>> {
     match value {
         None => Ok(None),
         Some(n) if n.fract() == 0.0 && (0.0..=most).contains(&n) => Ok(Some(n)),
-        Some(_) => Err(Error::Request { what: format!("{what} is a whole number from 0 to {most}") }),
+        Some(_) => Err(Error::Request {
+            what: format!("{what} is a whole number from 0 to {most}"),
+        }),
     }
 }
 
@@ -265,7 +279,10 @@ fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), devic
 fn plainer_tiers(tier: Tier) -> Vec<Tier> {
     let mut tiers = vec![tier];
     if tier.subgroups {
-        tiers.push(Tier { subgroups: false, ..tier });
+        tiers.push(Tier {
+            subgroups: false,
+            ..tier
+        });
     }
     if tier != Tier::default() {
         tiers.push(Tier::default());
@@ -277,7 +294,11 @@ fn plainer_tiers(tier: Tier) -> Vec<Tier> {
 /// The device with the fullest tier whose kernels answer as known; what was left out goes to `notes`.
 async fn trusted(gpu: Gpu, types: &[BlockType], notes: &mut Vec<String>) -> Option<Gpu> {
     for tier in plainer_tiers(gpu.tier()) {
-        let candidate = if tier == gpu.tier() { gpu.clone() } else { gpu.plainer(tier) };
+        let candidate = if tier == gpu.tier() {
+            gpu.clone()
+        } else {
+            gpu.plainer(tier)
+        };
         match cases::self_test(&candidate, types).await {
             Ok(()) => return Some(candidate),
             Err(error) => notes.push(format!("With {} the self-test failed: {error}", tier.words())),
@@ -333,10 +354,22 @@ impl Runner {
         if let Some(gpu) = &self.gpu {
             let l = gpu.limits();
             limits.insert("max_buffer_size", l.max_buffer_size as f64);
-            limits.insert("max_storage_buffer_binding_size", l.max_storage_buffer_binding_size as f64);
-            limits.insert("max_compute_workgroup_storage_size", f64::from(l.max_compute_workgroup_storage_size));
-            limits.insert("max_compute_invocations_per_workgroup", f64::from(l.max_compute_invocations_per_workgroup));
-            limits.insert("max_storage_buffers_per_shader_stage", f64::from(l.max_storage_buffers_per_shader_stage));
+            limits.insert(
+                "max_storage_buffer_binding_size",
+                l.max_storage_buffer_binding_size as f64,
+            );
+            limits.insert(
+                "max_compute_workgroup_storage_size",
+                f64::from(l.max_compute_workgroup_storage_size),
+            );
+            limits.insert(
+                "max_compute_invocations_per_workgroup",
+                f64::from(l.max_compute_invocations_per_workgroup),
+            );
+            limits.insert(
+                "max_storage_buffers_per_shader_stage",
+                f64::from(l.max_storage_buffers_per_shader_stage),
+            );
         }
         let words = DeviceWords {
             kind: if self.gpu.is_some() { "webgpu" } else { "cpu" },
@@ -367,10 +400,19 @@ impl Runner {
     pub async fn plan(&self, read: Function, size: f64, options: JsValue) -> std::result::Result<JsValue, JsValue> {
         let options: OpenOptions = from_js(options)?;
         let context = whole(options.context, "context", 1e9)?.map(|n| n as usize);
-        let source = JsSource { read, size: size as u64 };
+        let source = JsSource {
+            read,
+            size: size as u64,
+        };
         let header = Header::read(&source, self.gpu.as_ref(), context).await?;
         let template = (header.template.is_default(), header.template.thinks());
-        Ok(to_js(&plan_words(&header.gguf, &header.plan, &header.fit, template, self.device_words()))?)
+        Ok(to_js(&plan_words(
+            &header.gguf,
+            &header.plan,
+            &header.fit,
+            template,
+            self.device_words(),
+        ))?)
     }
 
     /// Opens a student; on an error the one that was open stays open.
@@ -384,11 +426,18 @@ impl Runner {
         let options: OpenOptions = from_js(options)?;
         let context = whole(options.context, "context", 1e9)?.map(|n| n as usize);
         let _working = Working::begin(&self.working)?;
-        let source = JsSource { read, size: size as u64 };
+        let source = JsSource {
+            read,
+            size: size as u64,
+        };
         let tell = |loaded: u64, total: u64, phase: &str| -> Result<()> {
             if let Some(function) = &on_progress {
-                let answer =
-                    function.call3(&JsValue::NULL, &(loaded as f64).into(), &(total as f64).into(), &phase.into());
+                let answer = function.call3(
+                    &JsValue::NULL,
+                    &(loaded as f64).into(),
+                    &(total as f64).into(),
+                    &phase.into(),
+                );
                 if answer.is_ok_and(|stop| stop.is_truthy()) {
                     return Err(Error::Aborted);
                 }
@@ -416,13 +465,21 @@ impl Runner {
 
     /// What is open, or `undefined`.
     pub fn info(&self) -> std::result::Result<JsValue, JsValue> {
-        let Ok(student) = self.student.try_borrow() else { return Err(Error::Busy.into()) };
+        let Ok(student) = self.student.try_borrow() else {
+            return Err(Error::Busy.into());
+        };
         match &*student {
             None => Ok(JsValue::UNDEFINED),
             Some(student) => {
                 let template = (student.template().is_default(), student.template().thinks());
                 let device = self.device_words();
-                Ok(to_js(&plan_words(student.gguf(), student.plan(), student.fit(), template, device))?)
+                Ok(to_js(&plan_words(
+                    student.gguf(),
+                    student.plan(),
+                    student.fit(),
+                    template,
+                    device,
+                ))?)
             }
         }
     }
@@ -454,7 +511,12 @@ impl Runner {
         let prompt = match (request.messages, request.prompt) {
             (Some(messages), None) => Prompt::Messages(messages),
             (None, Some(text)) => Prompt::Text(text),
-            _ => return Err(Error::Request { what: "it needs either messages or a prompt".into() }.into()),
+            _ => {
+                return Err(Error::Request {
+                    what: "it needs either messages or a prompt".into(),
+                }
+                .into());
+            }
         };
         let request = Request {
             prompt,
@@ -472,18 +534,32 @@ impl Runner {
         let mut first = started;
         let tell = |event: Event| {
             let delta = match event {
-                Event::Prompt(done, all) => Delta { content: "", reasoning: "", tokens: 0, prompt: Some((done, all)) },
-                Event::Text { content, reasoning, tokens } => {
+                Event::Prompt(done, all) => Delta {
+                    content: "",
+                    reasoning: "",
+                    tokens: 0,
+                    prompt: Some((done, all)),
+                },
+                Event::Text {
+                    content,
+                    reasoning,
+                    tokens,
+                } => {
                     if tokens == 1 {
                         first = now();
                     }
-                    Delta { content, reasoning, tokens, prompt: None }
+                    Delta {
+                        content,
+                        reasoning,
+                        tokens,
+                        prompt: None,
+                    }
                 }
             };
             match (&on_delta, to_js(&delta)) {
-                (Some(function), Ok(delta)) => {
-                    function.call1(&JsValue::NULL, &delta).is_ok_and(|stop| stop.is_truthy())
-                }
+                (Some(function), Ok(delta)) => function
+                    .call1(&JsValue::NULL, &delta)
+                    .is_ok_and(|stop| stop.is_truthy()),
                 _ => false,
             }
         };
@@ -513,7 +589,10 @@ impl Runner {
                 // The first token belongs to the prompt's time.
                 predicted_per_second: 1000.0 * drawn.saturating_sub(1) as f64 / predicted_ms,
             },
-            context: ContextUse { used: answer.used, size },
+            context: ContextUse {
+                used: answer.used,
+                size,
+            },
             ids: &answer.ids,
         };
         Ok(to_js(&result)?)
@@ -527,7 +606,9 @@ impl Runner {
     /// As `logits`, by the path that decoding takes.
     #[wasm_bindgen(js_name = logitsByDecode)]
     pub async fn logits_by_decode(&self, ids: Vec<u32>) -> std::result::Result<Vec<f32>, JsValue> {
-        Ok(self.with_student(async |student| student.logits_by_decode(&ids).await).await?)
+        Ok(self
+            .with_student(async |student| student.logits_by_decode(&ids).await)
+            .await?)
     }
 
     /// The ids of a text.
@@ -535,7 +616,9 @@ impl Runner {
         let options: TokenizeOptions = from_js(options)?;
         let student = self.student.borrow();
         let student = student.as_ref().ok_or(Error::NoStudent)?;
-        Ok(student.tokenizer().encode(text, options.add_special, options.parse_special)?)
+        Ok(student
+            .tokenizer()
+            .encode(text, options.add_special, options.parse_special)?)
     }
 
     /// Tokens that these messages would take as a prompt.

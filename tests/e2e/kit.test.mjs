@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { KIT, ask, model, needsKit, openFile, readNpy, stage } from "./page.js";
+import { KIT, model, needsKit, openFile, readNpy, stage } from "./page.js";
 
 test("the kit is there where CI is set", { skip: !process.env.CI && "CI is not set" }, () => {
   assert.ok(KIT, "set UNDERSTUDY_KIT: its tests must not be skipped in CI");
@@ -49,7 +49,8 @@ describe("stories260K continues as the reference does", needsKit(), () => {
         const at = greedy.findIndex((id, index) => got.ids[index] !== id);
         if (at < 0) {
           assert.equal(got.ids.length, greedy.length);
-          assert.equal(got.text.trim(), text.trim());
+          // The reference writes its beginning-of-text token out; ours is a control token and stays invisible.
+          assert.equal(got.text.trim(), text.replaceAll("<s>", "").trim());
           t.diagnostic(`"${prompt_text}": all ${greedy.length} tokens equal`);
           continue;
         }
@@ -100,6 +101,12 @@ describe("logits of the kit's models, all tokens at once", needsKit(), () => {
   }
 });
 
+/** Any student answers, were it one of random weights: a few tokens are enough. */
+async function answers(page) {
+  const result = await page.evaluate(() => window.understudy.student.chat.completions.create({ messages: [{ role: "user", content: "Hello" }], max_tokens: 4, temperature: 0 }));
+  assert.ok(result.usage.completion_tokens > 0);
+}
+
 describe("hostile files", needsKit(), () => {
   let site, page, folder;
   before(async () => {
@@ -133,11 +140,10 @@ describe("hostile files", needsKit(), () => {
         if (now !== before) wrong.push(`${file}: the student changed to ${now}`);
         await notice.locator("button").click();
       }
-      if (index % 16 === 15) assert.ok((await ask(page, `Still there after ${file}?`)).length > 0);
+      if (index % 16 === 15) await answers(page);
     }
     assert.deepEqual(wrong, []);
     assert.deepEqual(page.problems, []);
-    await page.click("#new-chat");
-    assert.ok((await ask(page, "Hello.")).length > 0);
+    await answers(page);
   });
 });

@@ -39,24 +39,36 @@ fn int_type(name: &str) -> Option<BlockType> {
 
 #[test]
 fn blocks_decode_as_ggml_does() {
-    let Some(kit) = kit::kit_dir() else { return kit::skip("blocks_decode_as_ggml_does") };
+    let Some(kit) = kit::kit_dir() else {
+        return kit::skip("blocks_decode_as_ggml_does");
+    };
     let tensors = kit::read_safetensors(&kit.join("blocks/blocks.safetensors"));
     let mut compared = 0;
     for (name, bytes) in &tensors {
         // `q4_0.q` holds quantized bytes, `q4_0.deq` what ggml makes of them; `rnd` the same of random bytes.
-        let Some((block_type, part)) = name.split_once('.') else { continue };
-        let (Some(block_type), Some(answer)) = (int_type(block_type), part.strip_suffix("deq")) else { continue };
+        let Some((block_type, part)) = name.split_once('.') else {
+            continue;
+        };
+        let (Some(block_type), Some(answer)) = (int_type(block_type), part.strip_suffix("deq")) else {
+            continue;
+        };
         let input = ["q", "bytes", "quant", ""].iter().find_map(|suffix| {
             let key = format!("{}.{answer}{suffix}", name.split_once('.')?.0);
             tensors.get(key.trim_end_matches(['.', '_']))
         });
         let input = input.unwrap_or_else(|| panic!("no bytes for {name}; there are {:?}", tensors.keys()));
-        let expected: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+        let expected: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
         let mut actual = vec![0.0; expected.len()];
         dequantize(block_type, input, &mut actual);
         for (i, (a, b)) in actual.iter().zip(&expected).enumerate() {
             let b = f32::from_bits(*b);
-            assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()), "{name}[{i}]: {a} is not {b}");
+            assert!(
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+                "{name}[{i}]: {a} is not {b}"
+            );
         }
         compared += 1;
     }
@@ -66,11 +78,20 @@ fn blocks_decode_as_ggml_does() {
 
 #[test]
 fn quantizers_write_what_ggml_writes() {
-    let Some(kit) = kit::kit_dir() else { return kit::skip("quantizers_write_what_ggml_writes") };
+    let Some(kit) = kit::kit_dir() else {
+        return kit::skip("quantizers_write_what_ggml_writes");
+    };
     let tensors = kit::read_safetensors(&kit.join("blocks/blocks.safetensors"));
-    let values: Vec<f32> =
-        tensors["input"].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-    let bytes_of = |name: &str| ["q", "bytes", "quant"].iter().find_map(|s| tensors.get(&format!("{name}.{s}"))).unwrap();
+    let values: Vec<f32> = tensors["input"]
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let bytes_of = |name: &str| {
+        ["q", "bytes", "quant"]
+            .iter()
+            .find_map(|s| tensors.get(&format!("{name}.{s}")))
+            .unwrap()
+    };
     assert_eq!(&quantize_q8_0(&values), bytes_of("q8_0"));
     // ggml searches for better 4-bit scales than its reference rounding, which is ours: compare the errors instead.
     let error = |bytes: &[u8]| {
@@ -101,7 +122,10 @@ fn what_is_written_is_read_back() {
         ("a.u64", Value::U64(u64::MAX)),
         ("a.i64", Value::I64(i64::MIN)),
         ("a.f64", Value::F64(-0.1)),
-        ("a.strings", Value::Array(Array::String(vec!["x".into(), String::new()]))),
+        (
+            "a.strings",
+            Value::Array(Array::String(vec!["x".into(), String::new()])),
+        ),
         ("a.floats", Value::Array(Array::F32(vec![1.0, -2.0]))),
         ("a.flags", Value::Array(Array::Bool(vec![true, false]))),
         ("a.longs", Value::Array(Array::U64(vec![1, 2]))),
@@ -111,7 +135,12 @@ fn what_is_written_is_read_back() {
     }
     let rows: Vec<f32> = (0..96).map(|i| i as f32).collect();
     file.tensor("first", &[32, 3], BlockType::Q8_0, quantize_q8_0(&rows));
-    file.tensor("second", &[5], BlockType::F32, bytemuck::cast_slice(&rows[..5]).to_vec());
+    file.tensor(
+        "second",
+        &[5],
+        BlockType::F32,
+        bytemuck::cast_slice(&rows[..5]).to_vec(),
+    );
     let bytes = file.to_bytes();
     let gguf = Gguf::from_bytes(&bytes).unwrap();
     for (key, value) in &values {
@@ -119,8 +148,17 @@ fn what_is_written_is_read_back() {
     }
     let second = gguf.tensor("second").unwrap();
     assert_eq!(second.offset % 32, 0);
-    assert_eq!(bytes[second.offset as usize..][..20], *bytemuck::cast_slice::<f32, u8>(&rows[..5]));
-    assert_eq!((gguf.tensor("first").unwrap().rows(), gguf.tensor("first").unwrap().columns()), (3, 32));
+    assert_eq!(
+        bytes[second.offset as usize..][..20],
+        *bytemuck::cast_slice::<f32, u8>(&rows[..5])
+    );
+    assert_eq!(
+        (
+            gguf.tensor("first").unwrap().rows(),
+            gguf.tensor("first").unwrap().columns()
+        ),
+        (3, 32)
+    );
 }
 
 #[test]
@@ -142,7 +180,10 @@ fn a_growing_prefix_gives_the_same_as_the_whole_file() {
     assert_eq!(gguf.tensors, Gguf::from_bytes(&bytes).unwrap().tensors);
     // Every shorter prefix asks for more, and never panics.
     for length in (0..gguf.data_offset.min(20_000)).step_by(7) {
-        assert!(matches!(Gguf::parse(&bytes[..length as usize], size), Ok(Parsed::NeedMore(_))), "{length}");
+        assert!(
+            matches!(Gguf::parse(&bytes[..length as usize], size), Ok(Parsed::NeedMore(_))),
+            "{length}"
+        );
     }
 }
 
@@ -161,8 +202,16 @@ fn must_load(expect: &str) -> Option<bool> {
 
 async fn open_and_ask(file: Vec<u8>, name: &str) -> Result<String> {
     let mut student = Student::open(&Bytes(file), None, None, |_, _| Ok(())).await?;
-    let message = Message { role: "user".into(), content: "Hello".into(), reasoning_content: None };
-    let mut request = Request { sampling: Sampling::GREEDY, max_tokens: Some(4), ..Request::chat(vec![message]) };
+    let message = Message {
+        role: "user".into(),
+        content: "Hello".into(),
+        reasoning_content: None,
+    };
+    let mut request = Request {
+        sampling: Sampling::GREEDY,
+        max_tokens: Some(4),
+        ..Request::chat(vec![message])
+    };
     let answer = student.generate(&request, |_| false).await;
     match (name, answer) {
         // A template that cannot be run is an error of the request; the student itself stays usable.
@@ -181,14 +230,18 @@ async fn open_and_ask(file: Vec<u8>, name: &str) -> Result<String> {
 
 #[test]
 fn hostile_files_end_in_an_error_or_load() {
-    let Some(kit) = kit::kit_dir() else { return kit::skip("hostile_files_end_in_an_error_or_load") };
+    let Some(kit) = kit::kit_dir() else {
+        return kit::skip("hostile_files_end_in_an_error_or_load");
+    };
     let manifest: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&std::fs::read(kit.join("hostile/manifest.json")).unwrap()).unwrap();
     let files = kit::untar(&kit::unxz(&kit.join("hostile/gguf.tar.xz")));
     let mut tried = 0;
     for (path, bytes) in files {
         let name = path.rsplit('/').next().unwrap().to_string();
-        let Some(entry) = manifest.get(&format!("gguf/{name}")) else { continue };
+        let Some(entry) = manifest.get(&format!("gguf/{name}")) else {
+            continue;
+        };
         let expect = entry["expect"].as_str().unwrap();
         let size = bytes.len();
         LARGEST.with(|largest| largest.store(0, Ordering::Relaxed));
@@ -214,6 +267,9 @@ fn hostile_files_end_in_an_error_or_load() {
 fn a_source_reads_ranges() {
     let bytes = Bytes(vec![1, 2, 3]);
     assert_eq!(pollster::block_on(bytes.read(1, 10)), Ok(vec![2, 3]));
-    assert_eq!(pollster::block_on(bytes.read_exact(1, 3)), Err(Error::Truncated { needed: 4, size: 3 }));
+    assert_eq!(
+        pollster::block_on(bytes.read_exact(1, 3)),
+        Err(Error::Truncated { needed: 4, size: 3 })
+    );
     assert_eq!(pollster::block_on(bytes.read(u64::MAX, 1)), Ok(vec![]));
 }

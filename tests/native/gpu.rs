@@ -7,7 +7,10 @@ pub fn meet(test: &str, options: GpuOptions) -> Option<Gpu> {
     match pollster::block_on(Gpu::meet(&options)) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "{test} needs a Vulkan adapter in CI: {error}");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "{test} needs a Vulkan adapter in CI: {error}"
+            );
             eprintln!("SKIP {test}: {error}");
             None
         }
@@ -16,6 +19,15 @@ pub fn meet(test: &str, options: GpuOptions) -> Option<Gpu> {
 
 /// The tiers that are tried: plain, and whatever the adapter has beyond it.
 pub fn tiers() -> [GpuOptions; 4] {
-    let tier = |subgroups, f16, default_limits| GpuOptions { subgroups, f16, default_limits };
-    [tier(false, false, true), tier(true, false, false), tier(false, true, false), tier(true, true, false)]
+    let tier = |subgroups, f16, default_limits| GpuOptions {
+        subgroups,
+        f16,
+        default_limits,
+    };
+    [
+        tier(false, false, true),
+        tier(true, false, false),
+        tier(false, true, false),
+        tier(true, true, false),
+    ]
 }

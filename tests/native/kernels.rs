@@ -26,7 +26,9 @@ const BLOCK_TYPES: [BlockType; 11] = [
 fn check(kernel: Kernel, make: impl Fn(bool) -> Vec<Case>) {
     let mut seen = Vec::new();
     for options in tiers() {
-        let Some(gpu) = meet(kernel.name(), options) else { return };
+        let Some(gpu) = meet(kernel.name(), options) else {
+            return;
+        };
         if seen.contains(&gpu.tier()) {
             continue;
         }
@@ -42,7 +44,12 @@ fn check(kernel: Kernel, make: impl Fn(bool) -> Vec<Case>) {
                 Err(error) => panic!("{} case {i} {:?} {constants:?}: {error}", gpu.words(), case.block_type),
             }
         }
-        println!("{}: {} cases on {}, worst NMSE {worst:.1e}", kernel.name(), cases.len(), gpu.tier().words());
+        println!(
+            "{}: {} cases on {}, worst NMSE {worst:.1e}",
+            kernel.name(),
+            cases.len(),
+            gpu.tier().words()
+        );
     }
 }
 
@@ -60,14 +67,25 @@ fn embed() {
     check(Kernel::Embed, |_| {
         BLOCK_TYPES
             .iter()
-            .flat_map(|&t| [cases::embed(1, t, 7, columns(t)[0], 5, 0), cases::embed(2, t, 9, columns(t)[1], 6, 4)])
+            .flat_map(|&t| {
+                [
+                    cases::embed(1, t, 7, columns(t)[0], 5, 0),
+                    cases::embed(2, t, 9, columns(t)[1], 6, 4),
+                ]
+            })
             .collect()
     });
 }
 
 #[test]
 fn matvec() {
-    let all = |norm, bias, add, gate, spread| Extras { norm, bias, add, gate, spread };
+    let all = |norm, bias, add, gate, spread| Extras {
+        norm,
+        bias,
+        add,
+        gate,
+        spread,
+    };
     check(Kernel::Matvec, |_| {
         let mut list = Vec::new();
         for (i, &t) in BLOCK_TYPES.iter().enumerate() {
@@ -78,9 +96,30 @@ fn matvec() {
             list.push(cases::matvec(seed, t, 18, b, all(true, false, false, true, false), 8));
         }
         list.push(cases::matvec(50, BlockType::Q8_0, 1, 32, Extras::default(), 4));
-        list.push(cases::matvec(51, BlockType::Q4_0, 7, 2048, all(false, true, true, false, false), 64));
-        list.push(cases::matvec(52, BlockType::Q4_K, 5, 1024, all(true, false, false, false, true), 32));
-        list.push(cases::matvec(53, BlockType::Q6_K, 514, 256, all(false, false, true, false, false), 32));
+        list.push(cases::matvec(
+            51,
+            BlockType::Q4_0,
+            7,
+            2048,
+            all(false, true, true, false, false),
+            64,
+        ));
+        list.push(cases::matvec(
+            52,
+            BlockType::Q4_K,
+            5,
+            1024,
+            all(true, false, false, false, true),
+            32,
+        ));
+        list.push(cases::matvec(
+            53,
+            BlockType::Q6_K,
+            514,
+            256,
+            all(false, false, true, false, false),
+            32,
+        ));
         list
     });
 }
@@ -93,10 +132,40 @@ fn matmul() {
             let seed = i as u64;
             let [a, b] = columns(t);
             list.push(cases::matmul(seed, t, 1, 13, a, Extras::default()));
-            list.push(cases::matmul(seed, t, 37, 70, b, Extras { bias: true, ..Extras::default() }));
+            list.push(cases::matmul(
+                seed,
+                t,
+                37,
+                70,
+                b,
+                Extras {
+                    bias: true,
+                    ..Extras::default()
+                },
+            ));
         }
-        list.push(cases::matmul(60, BlockType::Q8_0, 64, 128, 64, Extras { add: true, ..Extras::default() }));
-        list.push(cases::matmul(61, BlockType::Q4_0, 33, 65, 160, Extras { spread: true, ..Extras::default() }));
+        list.push(cases::matmul(
+            60,
+            BlockType::Q8_0,
+            64,
+            128,
+            64,
+            Extras {
+                add: true,
+                ..Extras::default()
+            },
+        ));
+        list.push(cases::matmul(
+            61,
+            BlockType::Q4_0,
+            33,
+            65,
+            160,
+            Extras {
+                spread: true,
+                ..Extras::default()
+            },
+        ));
         list
     });
 }
@@ -115,11 +184,23 @@ fn rms_norm() {
 
 #[test]
 fn swiglu() {
-    check(Kernel::Swiglu, |_| vec![cases::swiglu(1, 1, 172), cases::swiglu(2, 5, 64), cases::swiglu(3, 3, 3)]);
+    check(Kernel::Swiglu, |_| {
+        vec![
+            cases::swiglu(1, 1, 172),
+            cases::swiglu(2, 5, 64),
+            cases::swiglu(3, 3, 3),
+        ]
+    });
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize, rotary: usize, style: RopeStyle) -> Heads {
-    Heads { heads, kv_heads, head_dim, rotary, style }
+    Heads {
+        heads,
+        kv_heads,
+        head_dim,
+        rotary,
+        style,
+    }
 }
 
 #[test]
@@ -154,7 +235,11 @@ fn attend() {
 #[test]
 fn combine() {
     check(Kernel::Combine, |_| {
-        vec![cases::combine(1, 1, 8, 8, 8), cases::combine(2, 5, 3, 64, 1), cases::combine(3, 2, 14, 128, 3)]
+        vec![
+            cases::combine(1, 1, 8, 8, 8),
+            cases::combine(2, 5, 3, 64, 1),
+            cases::combine(3, 2, 14, 128, 3),
+        ]
     });
 }
 
@@ -164,7 +249,16 @@ fn sample() {
         let mut list = vec![
             cases::sample(1, 512, Sampling::GREEDY, 0, false),
             cases::sample(2, 1000, Sampling::GREEDY, 0, true),
-            cases::sample(3, 7, Sampling { top_k: 0, ..Sampling::default() }, 9, false),
+            cases::sample(
+                3,
+                7,
+                Sampling {
+                    top_k: 0,
+                    ..Sampling::default()
+                },
+                9,
+                false,
+            ),
         ];
         for draw in 0..40 {
             let sampling = Sampling {
@@ -191,7 +285,9 @@ fn self_test_passes_on_every_tier() {
 
 #[test]
 fn a_wrong_answer_is_noticed() {
-    let Some(gpu) = meet("a_wrong_answer_is_noticed", Default::default()) else { return };
+    let Some(gpu) = meet("a_wrong_answer_is_noticed", Default::default()) else {
+        return;
+    };
     // The same case with another epsilon: the twin's answer is then not what the kernel computes.
     let mut case = cases::rms_norm(1, 2, 64, 16);
     for (name, value) in &mut case.constants {

@@ -6,14 +6,19 @@ use std::process::Command;
 
 /// The kit's folder, if it is there.
 pub fn kit_dir() -> Option<PathBuf> {
-    let path = std::env::var_os("UNDERSTUDY_KIT")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/kit"), PathBuf::from);
+    let path = std::env::var_os("UNDERSTUDY_KIT").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/kit"),
+        PathBuf::from,
+    );
     path.join("README.md").exists().then_some(path)
 }
 
 /// Says that a test is skipped for want of the kit; fails in CI, which has it.
 pub fn skip(test: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{test} needs the reference kit in CI: set UNDERSTUDY_KIT");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{test} needs the reference kit in CI: set UNDERSTUDY_KIT"
+    );
     eprintln!("SKIP {test}: the reference kit is absent");
 }
 
@@ -23,10 +28,16 @@ pub fn read_npy_f32(path: &Path) -> (Vec<usize>, Vec<f32>) {
     assert_eq!(&bytes[..6], b"\x93NUMPY");
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    assert!(
+        header.contains("'<f4'") && header.contains("'fortran_order': False"),
+        "{header}"
+    );
     let shape = header.split('(').nth(1).unwrap().split(')').next().unwrap();
     let shape = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
-    let values = bytes[10 + length..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let values = bytes[10 + length..]
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
     (shape, values)
 }
 
@@ -47,7 +58,11 @@ pub fn read_safetensors(path: &Path) -> HashMap<String, Vec<u8>> {
 
 /// An `.xz` file, unpacked by the system's tool.
 pub fn unxz(path: &Path) -> Vec<u8> {
-    let out = Command::new("xz").arg("-dc").arg(path).output().expect("xz is installed");
+    let out = Command::new("xz")
+        .arg("-dc")
+        .arg(path)
+        .output()
+        .expect("xz is installed");
     assert!(out.status.success(), "xz -dc {}", path.display());
     out.stdout
 }

@@ -46,16 +46,36 @@ fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
         .iter()
         .find(|row| row["file"] == format!("{name}.gguf"))
         .unwrap_or_else(|| panic!("{name} is in the manifest"));
-    let numbers = |key: &str| row[key].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect::<Vec<_>>();
+    let numbers = |key: &str| {
+        row[key]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_u64().unwrap() as u32)
+            .collect::<Vec<_>>()
+    };
     let ids = [numbers("tokens"), numbers("deq_greedy")].concat();
     let (shape, logits) = kit::read_npy_f32(&kit.join(format!("refs/{name}.npy")));
     assert_eq!(shape, [ids.len(), 512]);
-    Some((std::fs::read(kit.join(format!("models/{name}.gguf"))).unwrap(), Reference { ids, logits }))
+    Some((
+        std::fs::read(kit.join(format!("models/{name}.gguf"))).unwrap(),
+        Reference { ids, logits },
+    ))
 }
 
 fn worst(actual: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(actual.len(), expected.len());
-    actual.iter().zip(expected).map(|(a, b)| if (a - b).is_finite() { (a - b).abs() } else { f32::INFINITY }).fold(0.0, f32::max)
+    actual
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| {
+            if (a - b).is_finite() {
+                (a - b).abs()
+            } else {
+                f32::INFINITY
+            }
+        })
+        .fold(0.0, f32::max)
 }
 
 fn check(test: &str, gpu: Option<&Gpu>) {
@@ -65,10 +85,19 @@ fn check(test: &str, gpu: Option<&Gpu>) {
             return;
         };
         let mut student = pollster::block_on(Student::open(&Bytes(file), gpu, None, |_, _| Ok(()))).unwrap();
-        let prefill = worst(&pollster::block_on(student.logits(&reference.ids)).unwrap(), &reference.logits);
-        let decode = worst(&pollster::block_on(student.logits_by_decode(&reference.ids)).unwrap(), &reference.logits);
+        let prefill = worst(
+            &pollster::block_on(student.logits(&reference.ids)).unwrap(),
+            &reference.logits,
+        );
+        let decode = worst(
+            &pollster::block_on(student.logits_by_decode(&reference.ids)).unwrap(),
+            &reference.logits,
+        );
         println!("{name}: prefill {prefill:.1e}, decode {decode:.1e}");
-        assert!(prefill <= TOLERANCE && decode <= TOLERANCE, "{name}: prefill {prefill:.1e}, decode {decode:.1e}");
+        assert!(
+            prefill <= TOLERANCE && decode <= TOLERANCE,
+            "{name}: prefill {prefill:.1e}, decode {decode:.1e}"
+        );
     }
 }
 
@@ -79,14 +108,24 @@ fn cpu_agrees_with_the_kit() {
 
 #[test]
 fn gpu_agrees_with_the_kit_on_default_limits() {
-    let options = GpuOptions { default_limits: true, ..GpuOptions::default() };
-    let Some(gpu) = meet("gpu_agrees_with_the_kit_on_default_limits", options) else { return };
+    let options = GpuOptions {
+        default_limits: true,
+        ..GpuOptions::default()
+    };
+    let Some(gpu) = meet("gpu_agrees_with_the_kit_on_default_limits", options) else {
+        return;
+    };
     check("gpu_agrees_with_the_kit_on_default_limits", Some(&gpu));
 }
 
 #[test]
 fn gpu_agrees_with_the_kit_with_subgroups() {
-    let options = GpuOptions { subgroups: true, ..GpuOptions::default() };
-    let Some(gpu) = meet("gpu_agrees_with_the_kit_with_subgroups", options) else { return };
+    let options = GpuOptions {
+        subgroups: true,
+        ..GpuOptions::default()
+    };
+    let Some(gpu) = meet("gpu_agrees_with_the_kit_with_subgroups", options) else {
+        return;
+    };
     check("gpu_agrees_with_the_kit_with_subgroups", Some(&gpu));
 }

@@ -30,7 +30,12 @@ fn repacked_rows_decode_to_the_same_bits() {
             for group in 0..groups(columns) {
                 for (i, value) in weights8(block_type, groups(columns), &words, group).iter().enumerate() {
                     let expected = expected.get(8 * group + i).copied().unwrap_or(0.0);
-                    assert_eq!(value.to_bits(), expected.to_bits(), "{block_type:?} weight {}", 8 * group + i);
+                    assert_eq!(
+                        value.to_bits(),
+                        expected.to_bits(),
+                        "{block_type:?} weight {}",
+                        8 * group + i
+                    );
                 }
             }
         }

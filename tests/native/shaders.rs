@@ -36,7 +36,11 @@ fn parse(kernel: Kernel, block_type: Option<BlockType>, tier: Tier) -> naga::Mod
 fn all() -> Vec<(Kernel, Option<BlockType>, Tier)> {
     let mut all = Vec::new();
     for kernel in Kernel::ALL {
-        let types: Vec<_> = if kernel.reads_weights() { BLOCK_TYPES.iter().map(|t| Some(*t)).collect() } else { vec![None] };
+        let types: Vec<_> = if kernel.reads_weights() {
+            BLOCK_TYPES.iter().map(|t| Some(*t)).collect()
+        } else {
+            vec![None]
+        };
         for block_type in types {
             for (subgroups, f16) in [(false, false), (true, false), (false, true), (true, true)] {
                 all.push((kernel, block_type, Tier { subgroups, f16 }));
@@ -65,7 +69,9 @@ fn bindings_are_as_the_table_says() {
             .global_variables
             .iter()
             .filter_map(|(_, v)| {
-                let naga::AddressSpace::Storage { access } = v.space else { return None };
+                let naga::AddressSpace::Storage { access } = v.space else {
+                    return None;
+                };
                 let binding = v.binding.as_ref()?;
                 assert_eq!(binding.group, 0);
                 let write = access.contains(naga::StorageAccess::STORE);
@@ -73,7 +79,12 @@ fn bindings_are_as_the_table_says() {
             })
             .collect();
         found.sort_by_key(|(binding, _)| *binding);
-        let expected: Vec<_> = kernel.bindings().iter().enumerate().map(|(i, a)| (i as u32, *a)).collect();
+        let expected: Vec<_> = kernel
+            .bindings()
+            .iter()
+            .enumerate()
+            .map(|(i, a)| (i as u32, *a))
+            .collect();
         assert_eq!(found, expected, "{}", kernel.name());
         assert!(found.len() <= 8, "WebGPU promises eight storage buffers");
     }
@@ -90,7 +101,10 @@ fn state_has_the_layout_of_its_struct() {
             _ => None,
         })
         .expect("the shader has a State");
-    let found: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
+    let found: Vec<_> = members
+        .iter()
+        .map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize))
+        .collect();
     let expected = [
         ("position", offset_of!(State, position)),
         ("rows", offset_of!(State, rows)),
@@ -102,7 +116,10 @@ fn state_has_the_layout_of_its_struct() {
         ("top_p", offset_of!(State, top_p)),
         ("min_p", offset_of!(State, min_p)),
     ];
-    let expected: Vec<_> = expected.iter().map(|(name, offset)| (name.to_string(), *offset)).collect();
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(name, offset)| (name.to_string(), *offset))
+        .collect();
     assert_eq!(found, expected);
     assert_eq!(span as usize, size_of::<State>());
 }
@@ -112,16 +129,29 @@ fn every_file_of_the_shader_folder_is_in_the_table() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
     let names: Vec<_> = std::fs::read_dir(root)
         .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".wgsl").map(str::to_string))
+        .filter_map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()?
+                .strip_suffix(".wgsl")
+                .map(str::to_string)
+        })
         .collect();
     assert_eq!(names.len(), Kernel::ALL.len());
     for name in &names {
-        let kernel = Kernel::ALL.iter().find(|k| k.name() == name).unwrap_or_else(|| panic!("{name} has no row"));
+        let kernel = Kernel::ALL
+            .iter()
+            .find(|k| k.name() == name)
+            .unwrap_or_else(|| panic!("{name} has no row"));
         // The head comment: formula, shapes, what a workgroup and a thread do, accumulation.
         let source = std::fs::read_to_string(format!("{root}/{name}.wgsl")).unwrap();
         let head = source.lines().take_while(|line| line.starts_with("//")).count();
         assert!((3..=9).contains(&head), "{name} has a head comment of {head} lines");
-        assert!(source.starts_with(&format!("// {}", kernel.name())), "{name} starts with its formula");
+        assert!(
+            source.starts_with(&format!("// {}", kernel.name())),
+            "{name} starts with its formula"
+        );
         let twin = format!("{}/src/cpu/{name}.rs", env!("CARGO_MANIFEST_DIR"));
         assert!(std::path::Path::new(&twin).exists(), "{name} has no twin");
     }

@@ -20,7 +20,9 @@ const VOCABULARIES: [(&str, Option<&str>); 7] = [
 
 #[test]
 fn tokenizers_agree_with_the_kit() {
-    let Some(kit) = kit::kit_dir() else { return kit::skip("tokenizers_agree_with_the_kit") };
+    let Some(kit) = kit::kit_dir() else {
+        return kit::skip("tokenizers_agree_with_the_kit");
+    };
     let mut failures = Vec::new();
     for (file, other_pre) in VOCABULARIES {
         let bytes = kit::unxz(&kit.join(format!("vocab/ggml-vocab-{file}.gguf.xz")));
@@ -31,7 +33,8 @@ fn tokenizers_agree_with_the_kit() {
         }
         let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
         let read = |ending: &str| {
-            String::from_utf8(std::fs::read(kit.join(format!("vocab/ggml-vocab-{name}.gguf.{ending}"))).unwrap()).unwrap()
+            String::from_utf8(std::fs::read(kit.join(format!("vocab/ggml-vocab-{name}.gguf.{ending}"))).unwrap())
+                .unwrap()
         };
         let (inputs, outputs) = (read("inp"), read("out"));
         let inputs: Vec<&str> = inputs.split("\n__ggml_vocab_test__\n").collect();
@@ -46,7 +49,11 @@ fn tokenizers_agree_with_the_kit() {
             }
             // What was cut up is put together again (a SentencePiece text comes back with its space in front).
             let text = tokenizer.decode(&actual);
-            assert_eq!(text.strip_prefix(if file == "llama-spm" { " " } else { "" }).unwrap_or(&text), *input);
+            assert_eq!(
+                text.strip_prefix(if file == "llama-spm" { " " } else { "" })
+                    .unwrap_or(&text),
+                *input
+            );
         }
         println!("{name}: {passed} of {} cases", inputs.len());
     }
@@ -62,9 +69,25 @@ fn small(pre: &str) -> Metadata {
     let mut metadata = Metadata::default();
     metadata.insert("tokenizer.ggml.model", Value::String("gpt2".into()));
     metadata.insert("tokenizer.ggml.pre", Value::String(pre.into()));
-    let tokens = ["a", "b", "1", "2", "Ġ", "ab", "12", "<|im_start|>", "<|im_end|>", "<tool>", "Ċ", "<think>"];
+    let tokens = [
+        "a",
+        "b",
+        "1",
+        "2",
+        "Ġ",
+        "ab",
+        "12",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<tool>",
+        "Ċ",
+        "<think>",
+    ];
     metadata.insert("tokenizer.ggml.tokens", strings(&tokens));
-    metadata.insert("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![1, 1, 1, 1, 1, 1, 1, 3, 3, 4, 1, 4])));
+    metadata.insert(
+        "tokenizer.ggml.token_type",
+        Value::Array(Array::I32(vec![1, 1, 1, 1, 1, 1, 1, 3, 3, 4, 1, 4])),
+    );
     metadata.insert("tokenizer.ggml.merges", strings(&["a b", "1 2"]));
     metadata.insert("tokenizer.ggml.eos_token_id", Value::U32(8));
     metadata
@@ -96,26 +119,45 @@ fn broken_tokenizers_are_errors() {
     type Change = fn(&mut Metadata);
     let changes: [(&str, Change); 6] = [
         ("no tokens", |m| m.insert("tokenizer.ggml.tokens", strings(&[]))),
-        ("tokens of numbers", |m| m.insert("tokenizer.ggml.tokens", Value::Array(Array::U32(vec![1])))),
-        ("types missing", |m| m.insert("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![1])))),
-        ("unknown family", |m| m.insert("tokenizer.ggml.model", Value::String("rwkv".into()))),
-        ("unknown cuts", |m| m.insert("tokenizer.ggml.pre", Value::String("none-such".into()))),
-        ("no scores", |m| m.insert("tokenizer.ggml.model", Value::String("llama".into()))),
+        ("tokens of numbers", |m| {
+            m.insert("tokenizer.ggml.tokens", Value::Array(Array::U32(vec![1])))
+        }),
+        ("types missing", |m| {
+            m.insert("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![1])))
+        }),
+        ("unknown family", |m| {
+            m.insert("tokenizer.ggml.model", Value::String("rwkv".into()))
+        }),
+        ("unknown cuts", |m| {
+            m.insert("tokenizer.ggml.pre", Value::String("none-such".into()))
+        }),
+        ("no scores", |m| {
+            m.insert("tokenizer.ggml.model", Value::String("llama".into()))
+        }),
     ];
     for (name, change) in changes {
         let mut metadata = small("gpt-2");
         change(&mut metadata);
-        let error = Tokenizer::from_metadata(&metadata).err().unwrap_or_else(|| panic!("{name} was accepted"));
+        let error = Tokenizer::from_metadata(&metadata)
+            .err()
+            .unwrap_or_else(|| panic!("{name} was accepted"));
         assert!(["tokenizer", "unsupported"].contains(&error.code()), "{name}: {error}");
     }
 }
 
 fn message(role: &str, content: &str) -> Message {
-    Message { role: role.into(), content: content.into(), reasoning_content: None }
+    Message {
+        role: role.into(),
+        content: content.into(),
+        reasoning_content: None,
+    }
 }
 
 fn prompt() -> RenderOptions {
-    RenderOptions { add_generation_prompt: true, ..RenderOptions::default() }
+    RenderOptions {
+        add_generation_prompt: true,
+        ..RenderOptions::default()
+    }
 }
 
 #[test]
@@ -130,15 +172,33 @@ fn a_file_without_a_template_gets_one_that_fits_its_tokens() {
 #[test]
 fn templates_may_use_what_real_ones_use() {
     let cases = [
-        ("{% for m in messages %}{{ m.content.strip().upper() }}{% endfor %}", "HELLO"),
-        ("{% for m in messages %}{{ m['content'].split('l')[0] }}{% endfor %}", "  He"),
-        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "1"),
-        ("{% if messages[0].role == 'user' and messages[1:] | length == 0 %}yes{% endif %}", "yes"),
-        ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}.", "."),
+        (
+            "{% for m in messages %}{{ m.content.strip().upper() }}{% endfor %}",
+            "HELLO",
+        ),
+        (
+            "{% for m in messages %}{{ m['content'].split('l')[0] }}{% endfor %}",
+            "  He",
+        ),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "1",
+        ),
+        (
+            "{% if messages[0].role == 'user' and messages[1:] | length == 0 %}yes{% endif %}",
+            "yes",
+        ),
+        (
+            "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}.",
+            ".",
+        ),
         ("{% generation %}{{ messages[0].role }}{% endgeneration %}", "user"),
         ("{% if messages[0].content is string %}text{% endif %}", "text"),
         ("{% if tools is defined %}tools{% else %}none{% endif %}", "none"),
-        ("{% if enable_thinking is defined and not enable_thinking %}off{% else %}on{% endif %}", "on"),
+        (
+            "{% if enable_thinking is defined and not enable_thinking %}off{% else %}on{% endif %}",
+            "on",
+        ),
         ("{{ {'a': [1, 2]} | tojson }}", "{\"a\":[1,2]}"),
         ("{{ strftime_now('%d') }}", ""),
         ("{% if messages[0].content.startswith('  He') %}so{% endif %}", "so"),
@@ -160,7 +220,9 @@ fn a_template_that_fails_or_does_not_end_is_an_error() {
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ messages[0].content.no_such_method() }}",
     ] {
-        let error = Template::from_source(source, "", "").render(&[message("user", "x")], &prompt()).unwrap_err();
+        let error = Template::from_source(source, "", "")
+            .render(&[message("user", "x")], &prompt())
+            .unwrap_err();
         assert!(matches!(error, Error::Template { .. }), "{source}: {error}");
         println!("{error}");
     }
@@ -199,15 +261,26 @@ fn any_cut_of_any_bytes_streams_to_the_same_text() {
         for in_think in [false, true] {
             let whole = collect(text, text.len().max(1), &stops, in_think);
             for size in 1..8 {
-                assert_eq!(collect(text, size, &stops, in_think), whole, "{:?} by {size}", String::from_utf8_lossy(text));
+                assert_eq!(
+                    collect(text, size, &stops, in_think),
+                    whole,
+                    "{:?} by {size}",
+                    String::from_utf8_lossy(text)
+                );
             }
         }
     }
     assert_eq!(collect(texts[1], 1, &[], false).0, String::from_utf8_lossy(texts[1]));
     assert_eq!(collect(texts[2], 1, &[], false).0, String::from_utf8_lossy(texts[2]));
-    assert_eq!(collect(texts[3], 3, &stops, false), ("second ".into(), "first\n".into(), true));
+    assert_eq!(
+        collect(texts[3], 3, &stops, false),
+        ("second ".into(), "first\n".into(), true)
+    );
     assert_eq!(collect(texts[4], 1, &[], false), ("two".into(), "one".into(), false));
-    assert_eq!(collect(b"deep</think>flat", 2, &[], true), ("flat".into(), "deep".into(), false));
+    assert_eq!(
+        collect(b"deep</think>flat", 2, &[], true),
+        ("flat".into(), "deep".into(), false)
+    );
 }
 
 #[test]

@@ -9,7 +9,11 @@ fn files(folder: &str, endings: &[&str]) -> Vec<(PathBuf, String)> {
             let path = entry.path();
             if path.is_dir() {
                 walk(&path, endings, out);
-            } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.contains(&e)) {
+            } else if path
+                .extension()
+                .and_then(|e| e.to_str())
+                .is_some_and(|e| endings.contains(&e))
+            {
                 out.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
             }
         }
@@ -26,8 +30,18 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn pure_rooms_import_no_device_no_clock_and_no_chance() {
-    let forbidden =
-        ["wgpu", "burn", "wasm_bindgen", "js_sys", "web_sys", "std::time", "Instant", "SystemTime", "thread_rng", "rand::"];
+    let forbidden = [
+        "wgpu",
+        "burn",
+        "wasm_bindgen",
+        "js_sys",
+        "web_sys",
+        "std::time",
+        "Instant",
+        "SystemTime",
+        "thread_rng",
+        "rand::",
+    ];
     let mut looked_at = 0;
     for room in ["src/format", "src/text", "src/model", "src/traces"] {
         for (path, text) in files(room, &["rs"]) {
@@ -45,10 +59,18 @@ fn pure_rooms_import_no_device_no_clock_and_no_chance() {
 #[test]
 fn only_the_gpu_room_knows_wgpu_and_only_the_web_room_knows_the_browser() {
     for (path, text) in files("src", &["rs"]) {
-        let room = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap().to_str().unwrap().to_string();
+        let room = path
+            .strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_string();
         for line in code(&text) {
             assert!(room.starts_with("gpu") || !line.contains("wgpu::"), "{room}: {line}");
-            assert!(room.starts_with("web") || !line.contains("wasm_bindgen::"), "{room}: {line}");
+            assert!(
+                room.starts_with("web") || !line.contains("wasm_bindgen::"),
+                "{room}: {line}"
+            );
         }
     }
 }
@@ -56,7 +78,11 @@ fn only_the_gpu_room_knows_wgpu_and_only_the_web_room_knows_the_browser() {
 #[test]
 fn sources_hold_no_address() {
     for (path, text) in files("src", &["rs"]).into_iter().chain(files("shaders", &["wgsl"])) {
-        assert!(!text.contains("http:") && !text.contains("https:"), "{} holds an address", path.display());
+        assert!(
+            !text.contains("http:") && !text.contains("https:"),
+            "{} holds an address",
+            path.display()
+        );
     }
 }
 

@@ -29,7 +29,10 @@ fn scale_min(scales: &[u8], g: usize) -> (u8, u8) {
     if g < 4 {
         (scales[g] & 63, scales[g + 4] & 63)
     } else {
-        (scales[g + 4] & 15 | scales[g - 4] >> 6 << 4, scales[g + 4] >> 4 | scales[g] >> 6 << 4)
+        (
+            scales[g + 4] & 15 | scales[g - 4] >> 6 << 4,
+            scales[g + 4] >> 4 | scales[g] >> 6 << 4,
+        )
     }
 }
 

@@ -84,7 +84,11 @@ pub(super) fn q8_0(bytes: &[u8], out: &mut [f32]) {
 /// # Panics
 /// If `values` are not whole blocks of 32.
 pub fn quantize_q8_0(values: &[f32]) -> Vec<u8> {
-    assert!(values.len().is_multiple_of(LEN), "Q8_0 takes blocks of 32 weights, got {}", values.len());
+    assert!(
+        values.len().is_multiple_of(LEN),
+        "Q8_0 takes blocks of 32 weights, got {}",
+        values.len()
+    );
     let mut bytes = Vec::with_capacity(values.len() / LEN * 34);
     for block in values.chunks_exact(LEN) {
         let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
@@ -102,12 +106,18 @@ pub fn quantize_q8_0(values: &[f32]) -> Vec<u8> {
 /// # Panics
 /// If `values` are not whole blocks of 32.
 pub fn quantize_q4_0(values: &[f32]) -> Vec<u8> {
-    assert!(values.len().is_multiple_of(LEN), "Q4_0 takes blocks of 32 weights, got {}", values.len());
+    assert!(
+        values.len().is_multiple_of(LEN),
+        "Q4_0 takes blocks of 32 weights, got {}",
+        values.len()
+    );
     let mut bytes = Vec::with_capacity(values.len() / LEN * 18);
     for block in values.chunks_exact(LEN) {
         // The first of several equal magnitudes decides the sign, as in ggml.
-        let largest =
-            block.iter().fold(0.0_f32, |largest, &value| if value.abs() > largest.abs() { value } else { largest });
+        let largest = block.iter().fold(
+            0.0_f32,
+            |largest, &value| if value.abs() > largest.abs() { value } else { largest },
+        );
         let d = largest / -8.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         let quant = |value: f32| ((value * inverse + 8.5) as u8).min(15);

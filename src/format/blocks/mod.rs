@@ -20,7 +20,13 @@ pub use types::{BlockType, ggml_block, ggml_name};
 /// If `out` is not whole blocks, or `bytes` is not exactly as long as those blocks: the reader has checked both.
 pub fn dequantize(block_type: BlockType, bytes: &[u8], out: &mut [f32]) {
     let needed = block_type.row_bytes(out.len());
-    assert_eq!(Some(bytes.len()), needed, "{} bytes for {} weights", block_type.name(), out.len());
+    assert_eq!(
+        Some(bytes.len()),
+        needed,
+        "{} bytes for {} weights",
+        block_type.name(),
+        out.len()
+    );
     match block_type {
         BlockType::F32 => plain::f32(bytes, out),
         BlockType::F16 => plain::f16(bytes, out),

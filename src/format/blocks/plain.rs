@@ -29,5 +29,8 @@ pub(super) fn bf16(bytes: &[u8], out: &mut [f32]) {
 
 /// `values` as F16, rounded to nearest, ties to even; too large ones become infinite.
 pub fn quantize_f16(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|&value| half::f16::from_f32(value).to_le_bytes())
+        .collect()
 }

@@ -114,7 +114,10 @@ impl BlockType {
     /// # Errors
     /// `Unsupported`, naming the type where ggml has a name for it.
     pub fn from_ggml(id: u32) -> Result<Self> {
-        Self::ALL.into_iter().find(|known| known.ggml() == id).ok_or_else(|| unsupported_type(id))
+        Self::ALL
+            .into_iter()
+            .find(|known| known.ggml() == id)
+            .ok_or_else(|| unsupported_type(id))
     }
 
     /// ggml's number for this type, as it stands in files.

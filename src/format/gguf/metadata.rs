@@ -142,7 +142,8 @@ pub struct Metadata {
 
 impl Metadata {
     fn find(&self, key: &str) -> Result<usize, usize> {
-        self.by_key.binary_search_by(|&i| self.entries[i as usize].0.as_str().cmp(key))
+        self.by_key
+            .binary_search_by(|&i| self.entries[i as usize].0.as_str().cmp(key))
     }
 
     /// The value under a key.

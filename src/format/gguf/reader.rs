@@ -1,6 +1,8 @@
 //! The reader: a cursor over a prefix of the file. No count, length or offset is believed before it is checked.
 
-use super::{ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, Gguf, MAGIC, MAX_TENSOR_NAME, Metadata, Parsed, TensorInfo, Value};
+use super::{
+    ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, Gguf, MAGIC, MAX_TENSOR_NAME, Metadata, Parsed, TensorInfo, Value,
+};
 use crate::error::{Error, Result};
 use crate::format::blocks::{ggml_block, unsupported_type};
 
@@ -44,9 +46,15 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// The next `length` bytes, if the file can have them and the prefix does.
     fn take(&mut self, length: u64) -> Step<&'a [u8]> {
-        let end = (self.at as u64).checked_add(length).ok_or_else(|| Error::malformed("a length overflows"))?;
+        let end = (self.at as u64)
+            .checked_add(length)
+            .ok_or_else(|| Error::malformed("a length overflows"))?;
         if end > self.size {
-            return Err(Error::Truncated { needed: end, size: self.size }.into());
+            return Err(Error::Truncated {
+                needed: end,
+                size: self.size,
+            }
+            .into());
         }
         // Within the file's size; within the prefix the cast is exact.
         match self.bytes.get(self.at..usize::try_from(end).unwrap_or(usize::MAX)) {
@@ -78,7 +86,11 @@ impl<'a> Cursor<'a> {
             // Longer than the file is the usual case, and the clearer message.
             let needed = (self.at as u64).saturating_add(length);
             return Err(if needed > self.size {
-                Error::Truncated { needed, size: self.size }.into()
+                Error::Truncated {
+                    needed,
+                    size: self.size,
+                }
+                .into()
             } else {
                 Error::malformed(format!("a text of {length} bytes")).into()
             });
@@ -144,10 +156,16 @@ impl<'a> Cursor<'a> {
             7 => Array::Bool(self.numbers(count, |b: [u8; 1]| b[0] != 0)?),
             8 => {
                 // Each text takes at least its length's eight bytes; the vector then grows as texts are found.
-                let least = count.checked_mul(8).ok_or_else(|| Error::malformed("an array of texts overflows"))?;
+                let least = count
+                    .checked_mul(8)
+                    .ok_or_else(|| Error::malformed("an array of texts overflows"))?;
                 let needed = (self.at as u64).saturating_add(least);
                 if needed > self.size {
-                    return Err(Error::Truncated { needed, size: self.size }.into());
+                    return Err(Error::Truncated {
+                        needed,
+                        size: self.size,
+                    }
+                    .into());
                 }
                 let mut texts = Vec::new();
                 for _ in 0..count {
@@ -181,7 +199,11 @@ impl<'a> Cursor<'a> {
         let offset = self.u64()?;
         let odd = || Error::malformed(format!("the tensor {name} has an impossible shape"));
         let columns = *shape.first().ok_or_else(odd)?;
-        let rows = shape.iter().skip(1).try_fold(1u64, |n, &size| n.checked_mul(size)).ok_or_else(odd)?;
+        let rows = shape
+            .iter()
+            .skip(1)
+            .try_fold(1u64, |n, &size| n.checked_mul(size))
+            .ok_or_else(odd)?;
         if shape.contains(&0) || columns > u64::from(u32::MAX) || rows > u64::from(u32::MAX) {
             return Err(odd().into());
         }
@@ -194,7 +216,13 @@ impl<'a> Cursor<'a> {
             .and_then(|row| row.checked_mul(rows))
             .filter(|&bytes| bytes <= i64::MAX as u64)
             .ok_or_else(odd)?;
-        Ok(TensorInfo { name, shape, block_type, offset, bytes })
+        Ok(TensorInfo {
+            name,
+            shape,
+            block_type,
+            offset,
+            bytes,
+        })
     }
 }
 
@@ -223,7 +251,11 @@ fn looks_like(bytes: &[u8]) -> Option<&'static str> {
 
 /// See [`Gguf::parse`].
 pub(super) fn parse(prefix: &[u8], size: u64) -> Result<Parsed> {
-    let mut cursor = Cursor { bytes: prefix, at: 0, size };
+    let mut cursor = Cursor {
+        bytes: prefix,
+        at: 0,
+        size,
+    };
     match file(&mut cursor) {
         Ok(gguf) => Ok(Parsed::Done(gguf)),
         Err(Stop::Wrong(error)) => Err(error),
@@ -235,10 +267,16 @@ pub(super) fn parse(prefix: &[u8], size: u64) -> Result<Parsed> {
 fn file(cursor: &mut Cursor) -> Step<Gguf> {
     let size = cursor.size;
     if size < 4 {
-        return Err(Error::NotGguf { looks_like: (size == 0).then_some("an empty file") }.into());
+        return Err(Error::NotGguf {
+            looks_like: (size == 0).then_some("an empty file"),
+        }
+        .into());
     }
     if cursor.array::<4>()? != MAGIC {
-        return Err(Error::NotGguf { looks_like: looks_like(cursor.bytes) }.into());
+        return Err(Error::NotGguf {
+            looks_like: looks_like(cursor.bytes),
+        }
+        .into());
     }
     let version = cursor.u32()?;
     if !(2..=3).contains(&version) {
@@ -305,5 +343,13 @@ fn file(cursor: &mut Cursor) -> Step<Gguf> {
     if let Some(pair) = by_name.windows(2).find(|pair| name_of(&pair[0]) == name_of(&pair[1])) {
         return Err(Error::malformed(format!("the tensor {} comes twice", name_of(&pair[0]))).into());
     }
-    Ok(Gguf { version, metadata, tensors, alignment, data_offset, size, by_name })
+    Ok(Gguf {
+        version,
+        metadata,
+        tensors,
+        alignment,
+        data_offset,
+        size,
+        by_name,
+    })
 }

@@ -23,10 +23,20 @@ impl Writer {
     }
 
     /// Adds a tensor: its shape in GGUF's order (columns first), and its rows in blocks.
-    pub fn tensor(&mut self, name: impl Into<String>, shape: &[u64], block_type: BlockType, bytes: Vec<u8>) -> &mut Self {
+    pub fn tensor(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[u64],
+        block_type: BlockType,
+        bytes: Vec<u8>,
+    ) -> &mut Self {
         let rows: u64 = shape[1..].iter().product();
         let row = block_type.row_bytes(shape[0] as usize).expect("rows are whole blocks");
-        assert_eq!(bytes.len() as u64, rows * row as u64, "bytes of a tensor of shape {shape:?}");
+        assert_eq!(
+            bytes.len() as u64,
+            rows * row as u64,
+            "bytes of a tensor of shape {shape:?}"
+        );
         self.tensors.push((name.into(), shape.to_vec(), block_type, bytes));
         self
     }

@@ -14,7 +14,8 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 /// The cuts of Llama 3: numbers in threes, line ends with what precedes them.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The cuts of Qwen 2: as Llama 3, numbers digit by digit.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The cuts of Qwen 3.5: as Qwen 2, with combining marks among the letters.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The cuts of Mistral's Tekken: words end where capitals begin again, numbers digit by digit.
@@ -77,7 +78,14 @@ impl Bpe {
                 Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(|e| wrong(e.to_string()))
             })
             .collect::<Result<_>>()?;
-        Ok((Self { model, cuts, bytes: ByteLevel::new(false, false, false) }, adds_bos))
+        Ok((
+            Self {
+                model,
+                cuts,
+                bytes: ByteLevel::new(false, false, false),
+            },
+            adds_bos,
+        ))
     }
 
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {

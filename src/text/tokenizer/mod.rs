@@ -75,8 +75,13 @@ impl Tokenizer {
     /// Errors: [`Error::Tokenizer`] when metadata is missing or contradicts itself, [`Error::Unsupported`] for a family or a
     /// pre-tokenizer that is not known.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        let family = metadata.str("tokenizer.ggml.model").ok_or_else(|| wrong("the file has none"))?;
-        let texts = metadata.strings("tokenizer.ggml.tokens").ok_or_else(|| wrong("it has no list of tokens"))?.to_vec();
+        let family = metadata
+            .str("tokenizer.ggml.model")
+            .ok_or_else(|| wrong("the file has none"))?;
+        let texts = metadata
+            .strings("tokenizer.ggml.tokens")
+            .ok_or_else(|| wrong("it has no list of tokens"))?
+            .to_vec();
         if texts.is_empty() || texts.len() > MAX_VOCABULARY {
             return Err(wrong(format!("it has {} tokens", texts.len())));
         }
@@ -93,18 +98,27 @@ impl Tokenizer {
         let (model, default_bos) = match family {
             "gpt2" => {
                 let name = metadata.str("tokenizer.ggml.pre").unwrap_or("gpt-2");
-                let merges = metadata.strings("tokenizer.ggml.merges").ok_or_else(|| wrong("it has no merges"))?;
+                let merges = metadata
+                    .strings("tokenizer.ggml.merges")
+                    .ok_or_else(|| wrong("it has no merges"))?;
                 let (bpe, adds_bos) = bpe::Bpe::new(name, &by_text, merges)?;
                 (Model::Bpe(bpe), adds_bos)
             }
             "llama" => {
-                let scores = metadata.f32s("tokenizer.ggml.scores").ok_or_else(|| wrong("it has no scores"))?;
+                let scores = metadata
+                    .f32s("tokenizer.ggml.scores")
+                    .ok_or_else(|| wrong("it has no scores"))?;
                 if scores.len() != texts.len() {
                     return Err(wrong(format!("{} tokens have {} scores", texts.len(), scores.len())));
                 }
-                let unknown = metadata.u32("tokenizer.ggml.unknown_token_id").filter(|&id| (id as usize) < texts.len());
+                let unknown = metadata
+                    .u32("tokenizer.ggml.unknown_token_id")
+                    .filter(|&id| (id as usize) < texts.len());
                 let prefix = metadata.bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
-                (Model::Spm(spm::Spm::new(scores.to_vec(), &by_text, unknown, prefix)), true)
+                (
+                    Model::Spm(spm::Spm::new(scores.to_vec(), &by_text, unknown, prefix)),
+                    true,
+                )
             }
             other => {
                 let other: String = other.chars().take(40).collect();
@@ -114,7 +128,11 @@ impl Tokenizer {
                 ));
             }
         };
-        let pieces = texts.iter().zip(&kinds).map(|(text, &kind)| piece(&model, text, kind)).collect();
+        let pieces = texts
+            .iter()
+            .zip(&kinds)
+            .map(|(text, &kind)| piece(&model, text, kind))
+            .collect();
         let mut specials: HashMap<u8, Vec<u32>> = HashMap::new();
         for (id, (text, kind)) in texts.iter().zip(&kinds).enumerate() {
             if let (Kind::Control | Kind::UserDefined | Kind::Unknown, Some(&first)) = (kind, text.as_bytes().first()) {
@@ -125,7 +143,9 @@ impl Tokenizer {
             ids.sort_by_key(|&id| (std::cmp::Reverse(texts[id as usize].len()), id));
         }
         let id = |name: &str| {
-            metadata.u32(&format!("tokenizer.ggml.{name}_token_id")).filter(|&id| (id as usize) < texts.len())
+            metadata
+                .u32(&format!("tokenizer.ggml.{name}_token_id"))
+                .filter(|&id| (id as usize) < texts.len())
         };
         // Old SentencePiece files leave the two unsaid.
         let spm = matches!(model, Model::Spm(_)) && texts.len() > 2;
@@ -144,7 +164,20 @@ impl Tokenizer {
         let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         let add_bos = flag("add_bos_token").unwrap_or(default_bos);
         let add_eos = flag("add_eos_token").unwrap_or(false);
-        Ok(Self { texts, kinds, pieces, by_text, specials, model, bos, eos, eot, ends, add_bos, add_eos })
+        Ok(Self {
+            texts,
+            kinds,
+            pieces,
+            by_text,
+            specials,
+            model,
+            bos,
+            eos,
+            eot,
+            ends,
+            add_bos,
+            add_eos,
+        })
     }
 
     /// The ids of a text.

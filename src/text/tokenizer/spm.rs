@@ -17,7 +17,11 @@ pub(super) struct Spm {
 /// The byte that a token like `<0x0A>` stands for.
 pub(super) fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
+    if digits.len() == 2 {
+        u8::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
 }
 
 /// A run of the text that is one token or one character; runs are chained, so that joining is cheap.
@@ -65,17 +69,18 @@ impl Spm {
         unknown: Option<u32>,
         space_prefix: bool,
     ) -> Self {
-        let bytes = (0..=255u8).map(|byte| by_text.get(&format!("<0x{byte:02X}>")).copied()).collect();
-        Self { scores, bytes, unknown, space_prefix }
+        let bytes = (0..=255u8)
+            .map(|byte| by_text.get(&format!("<0x{byte:02X}>")).copied())
+            .collect();
+        Self {
+            scores,
+            bytes,
+            unknown,
+            space_prefix,
+        }
     }
 
-    pub(super) fn encode(
-        &self,
-        text: &str,
-        after_special: bool,
-        by_text: &HashMap<String, u32>,
-        ids: &mut Vec<u32>,
-    ) {
+    pub(super) fn encode(&self, text: &str, after_special: bool, by_text: &HashMap<String, u32>, ids: &mut Vec<u32>) {
         let mut escaped = String::with_capacity(text.len() + 3);
         if self.space_prefix && after_special {
             escaped.push(SPACE);
@@ -88,20 +93,35 @@ impl Spm {
             if let Some(last) = runs.last_mut() {
                 last.after = Some(i);
             }
-            runs.push(Run { begin, end: begin + character.len_utf8(), before: i.checked_sub(1), after: None });
+            runs.push(Run {
+                begin,
+                end: begin + character.len_utf8(),
+                before: i.checked_sub(1),
+                after: None,
+            });
         }
         let mut heap = BinaryHeap::new();
         let consider = |heap: &mut BinaryHeap<Pair>, runs: &[Run], left: Option<usize>, right: Option<usize>| {
-            let (Some(left), Some(right)) = (left, right) else { return };
+            let (Some(left), Some(right)) = (left, right) else {
+                return;
+            };
             let joined = &escaped[runs[left].begin..runs[right].end];
             if let Some(&id) = by_text.get(joined) {
-                heap.push(Pair { score: self.scores[id as usize], left, right, length: joined.len() });
+                heap.push(Pair {
+                    score: self.scores[id as usize],
+                    left,
+                    right,
+                    length: joined.len(),
+                });
             }
         };
         for i in 1..runs.len() {
             consider(&mut heap, &runs, Some(i - 1), Some(i));
         }
-        while let Some(Pair { left, right, length, .. }) = heap.pop() {
+        while let Some(Pair {
+            left, right, length, ..
+        }) = heap.pop()
+        {
             // A run that was joined into its left neighbour is empty.
             let stale = runs[left].begin == runs[left].end
                 || runs[right].begin == runs[right].end
