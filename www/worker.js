@@ -59,7 +59,9 @@ async function prepareDevice(options) {
     };
     prototype.requestDevice.understudy = true;
   }
-  return { ...options, subgroups, f16: options.f16 !== false && has("shader-f16") };
+  // Browsers tell vendor and architecture, which wgpu does not pass on.
+  const { vendor = "", architecture = "" } = adapter?.info ?? {};
+  return { ...options, subgroups, f16: options.f16 !== false && has("shader-f16"), adapter: [vendor, architecture].filter(Boolean).join(" ") };
 }
 
 /** @type {Record<string, (call: Call) => Promise<any>>} */

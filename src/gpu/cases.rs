@@ -72,13 +72,13 @@ impl Numbers {
     }
 
     /// A number in \[-1, 1).
-    pub fn next(&mut self) -> f32 {
+    pub fn signed(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / 8_388_608.0 - 1.0
     }
 
     /// `n` numbers in \[-1, 1).
     pub fn vector(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
+        (0..n).map(|_| self.signed()).collect()
     }
 
     /// Rows of random blocks: random quants, and scales near `1 / 64` so that sums stay moderate.
@@ -89,9 +89,9 @@ impl Numbers {
         let small = half::f16::from_f32(-1.0 / 32.0).to_bits().to_le_bytes();
         for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
             match block_type {
-                BlockType::F32 => block.copy_from_slice(&self.next().to_le_bytes()),
-                BlockType::F16 => block.copy_from_slice(&half::f16::from_f32(self.next()).to_le_bytes()),
-                BlockType::BF16 => block.copy_from_slice(&half::bf16::from_f32(self.next()).to_le_bytes()),
+                BlockType::F32 => block.copy_from_slice(&self.signed().to_le_bytes()),
+                BlockType::F16 => block.copy_from_slice(&half::f16::from_f32(self.signed()).to_le_bytes()),
+                BlockType::BF16 => block.copy_from_slice(&half::bf16::from_f32(self.signed()).to_le_bytes()),
                 BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 => block[..2].copy_from_slice(&scale),
                 BlockType::Q4_1 | BlockType::Q5_1 => {
                     block[..2].copy_from_slice(&scale);
@@ -513,7 +513,7 @@ pub fn combine(seed: u64, rows: usize, heads: usize, head_dim: usize, splits: us
             if splits > 1 && i % splits == splits - 1 {
                 [cpu::attend::LOW, 0.0]
             } else {
-                [6.0 * numbers.next(), 2.0 + numbers.next()]
+                [6.0 * numbers.signed(), 2.0 + numbers.signed()]
             }
         })
         .collect();

@@ -5,6 +5,7 @@
 
 use super::kernels::{Access, Kernel};
 use crate::error::{Error, Result, human_bytes};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -38,6 +39,8 @@ pub struct GpuOptions {
     pub f16: bool,
     /// Ask for no more than WebGPU's default limits, as a test of them.
     pub default_limits: bool,
+    /// What the adapter is called, where the caller knows it better: wgpu does not pass a browser's answer on.
+    pub name: Option<String>,
 }
 
 /// How often the costly calls were made.
@@ -91,7 +94,7 @@ struct Shared {
 
 /// One device and its queue. Clones share it.
 #[derive(Clone)]
-pub struct Gpu(Arc<Shared>);
+pub struct Gpu(Rc<Shared>);
 
 fn to_device_error(error: wgpu::Error) -> Error {
     // The first lines say what happened; the rest is a trace of labels.
@@ -179,8 +182,11 @@ impl Gpu {
             }
         }));
         let layouts = Kernel::ALL.iter().map(|kernel| layout(&device, *kernel)).collect();
-        let info = adapter.get_info();
-        Ok(Self(Arc::new(Shared {
+        let mut info = adapter.get_info();
+        if let Some(name) = &options.name {
+            info.name.clone_from(name);
+        }
+        Ok(Self(Rc::new(Shared {
             device,
             queue,
             info,
@@ -195,7 +201,7 @@ impl Gpu {
     /// The same device with plainer kernels: what a failed self-test falls back to.
     pub fn plainer(&self, tier: Tier) -> Self {
         let s = &self.0;
-        Self(Arc::new(Shared {
+        Self(Rc::new(Shared {
             device: s.device.clone(),
             queue: s.queue.clone(),
             info: s.info.clone(),
@@ -210,9 +216,9 @@ impl Gpu {
     /// The same device as if its bindings held at most `bytes`: to test what larger tensors go through.
     pub fn with_binding_limit(&self, bytes: u64) -> Self {
         let same = self.plainer(self.tier());
-        let mut shared = Arc::into_inner(same.0).expect("it was made just now");
+        let mut shared = Rc::into_inner(same.0).expect("it was made just now");
         shared.limits.max_storage_buffer_binding_size = bytes;
-        Self(Arc::new(shared))
+        Self(Rc::new(shared))
     }
 
     /// What the kernels use.

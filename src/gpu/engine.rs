@@ -92,7 +92,7 @@ pub fn attend_tile(heads: usize, kv_heads: usize, head_dim: usize, width: usize,
     let bytes = |group: usize, rows: usize| 4 * group * rows * (2 * head_dim + width + 3);
     let group = (1..=shared)
         .rev()
-        .find(|g| shared % g == 0 && bytes(*g, 1) <= WORKGROUP_BYTES)
+        .find(|g| shared.is_multiple_of(*g) && bytes(*g, 1) <= WORKGROUP_BYTES)
         .unwrap_or(1);
     let mut rows = 1;
     while 2 * rows <= most_rows && bytes(group, 2 * rows) <= WORKGROUP_BYTES {

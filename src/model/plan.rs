@@ -237,6 +237,14 @@ impl Matrix {
     }
 }
 
+/// Neighbours among q, k and v that share a block type: one matrix.
+struct Run {
+    block_type: BlockType,
+    first: usize,
+    tensors: Vec<TensorInfo>,
+    biases: Vec<(String, usize)>,
+}
+
 struct Builder<'a> {
     gguf: &'a Gguf,
     used: HashSet<&'a str>,
@@ -320,7 +328,7 @@ impl<'a> Builder<'a> {
 
         // q, k and v in one matrix as far as neighbours share a block type.
         let mut first = 0;
-        let mut groups: Vec<(BlockType, usize, Vec<TensorInfo>, Vec<(String, usize)>)> = Vec::new();
+        let mut groups: Vec<Run> = Vec::new();
         for (part, width) in [
             ("q", config.query_width()),
             ("k", config.kv_width()),
@@ -330,15 +338,26 @@ impl<'a> Builder<'a> {
                 self.matrix_tensor(&name(&format!("attn_{part}.weight")), width, config.hidden)?;
             let bias = (name(&format!("attn_{part}.bias")), width);
             match groups.last_mut() {
-                Some((same, _, tensors, biases)) if *same == block_type => {
-                    tensors.push(tensor);
-                    biases.push(bias);
+                Some(run) if run.block_type == block_type => {
+                    run.tensors.push(tensor);
+                    run.biases.push(bias);
                 }
-                _ => groups.push((block_type, first, vec![tensor], vec![bias])),
+                _ => groups.push(Run {
+                    block_type,
+                    first,
+                    tensors: vec![tensor],
+                    biases: vec![bias],
+                }),
             }
             first += width;
         }
-        for (block_type, first, tensors, biases) in groups {
+        for Run {
+            block_type,
+            first,
+            tensors,
+            biases,
+        } in groups
+        {
             let bias = self.bias(&biases)?;
             let matrix = self.push_matrix(tensors, false, block_type);
             self.body.push(Step::Linear {

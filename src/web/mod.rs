@@ -95,6 +95,8 @@ struct CreateOptions {
     subgroups: bool,
     f16: Option<bool>,
     default_limits: bool,
+    /// Vendor and architecture, as the browser tells them.
+    adapter: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -321,6 +323,7 @@ impl Runner {
                 subgroups: options.subgroups,
                 f16: options.f16.unwrap_or(true),
                 default_limits: options.default_limits,
+                name: options.adapter.filter(|name| !name.trim().is_empty()),
             };
             match Gpu::meet(&wanted).await {
                 Ok(met) => {
@@ -460,7 +463,7 @@ impl Runner {
         let report = |loaded, total| tell(loaded, total, "weights");
         let student = Student::open(&source, self.gpu.as_ref(), context, report).await?;
         *self.student.borrow_mut() = Some(student);
-        Ok(self.info()?)
+        self.info()
     }
 
     /// What is open, or `undefined`.

@@ -1,5 +1,7 @@
 //! Every native test in one binary: goldens against the reference kit, twins on a real driver, walls.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod format;
 mod gpu;
 mod kernels;

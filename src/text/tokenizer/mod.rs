@@ -25,7 +25,7 @@ enum Kind {
 }
 
 enum Model {
-    Bpe(bpe::Bpe),
+    Bpe(Box<bpe::Bpe>),
     Spm(spm::Spm),
 }
 
@@ -102,7 +102,7 @@ impl Tokenizer {
                     .strings("tokenizer.ggml.merges")
                     .ok_or_else(|| wrong("it has no merges"))?;
                 let (bpe, adds_bos) = bpe::Bpe::new(name, &by_text, merges)?;
-                (Model::Bpe(bpe), adds_bos)
+                (Model::Bpe(Box::new(bpe)), adds_bos)
             }
             "llama" => {
                 let scores = metadata
