@@ -214,6 +214,8 @@ export interface Student extends Noticing {
     create(body: TextBody & { stream: true }, options?: { signal?: AbortSignal }): CompletionStream<CompletionChunk>;
     create(body: TextBody & { stream?: false }, options?: { signal?: AbortSignal }): Promise<Completion>;
   };
+  /** Calls made on the device so far, and bytes of wasm memory: for measurements. */
+  measure(): Promise<{ counts: Record<string, number>; memory: number }>;
   /** Logits after each token, row-major (tokens, vocabulary). Nothing is added to `ids`. */
   logits(ids: ArrayLike<number>, options?: { signal?: AbortSignal }): Promise<Float32Array>;
   tokenize(text: string, options?: { add_special?: boolean; parse_special?: boolean; signal?: AbortSignal }): Promise<Uint32Array>;

@@ -414,6 +414,11 @@ class Student extends EventTarget {
     return this.engine.call(type, args, options);
   }
 
+  /** What the engine has done and holds so far: { counts: { dispatches, submissions, buffers, bind_groups, pipelines }, memory } in calls and bytes. */
+  measure() {
+    return this.ask("measure", {});
+  }
+
   /** @param {ArrayLike<number>} ids @param {{ signal?: AbortSignal }} [options] */
   logits(ids, options) {
     return this.ask("logits", { ids: Uint32Array.from(ids) }, options);

@@ -109,6 +109,10 @@ const work = {
     return runner.count(call.args.messages);
   },
 
+  async measure() {
+    return { counts: runner.counts(), memory: runner.memory() };
+  },
+
   /** Test hook: loses the device as a driver reset would. In the middle of an answer it does not wait for its turn. */
   async destroyDevice() {
     runner.destroyDevice();

@@ -399,6 +399,13 @@ impl Runner {
         Ok(to_js(&map)?)
     }
 
+    /// Bytes of wasm memory: what was reserved at the most so far, since it never shrinks.
+    pub fn memory(&self) -> f64 {
+        let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
+        let length = Reflect::get(&memory.buffer(), &"byteLength".into()).ok().and_then(|n| n.as_f64());
+        length.unwrap_or(0.0)
+    }
+
     /// What a file is and what it would take; nothing is allocated.
     pub async fn plan(&self, read: Function, size: f64, options: JsValue) -> std::result::Result<JsValue, JsValue> {
         let options: OpenOptions = from_js(options)?;
