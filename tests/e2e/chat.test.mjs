@@ -244,7 +244,7 @@ describe("the page", () => {
     // And in the middle of an answer: it goes on from where it was, and comes out whole.
     await page.fill("#prompt", "Tell me a story.");
     await page.click("#send");
-    await page.waitForFunction(() => document.querySelectorAll(".turn.assistant").length === 3 && [...document.querySelectorAll(".turn.assistant")].at(-1).querySelector(".body, .thought-text").textContent);
+    await page.waitForFunction(() => document.querySelectorAll(".turn.assistant").length === 3 && [...[...document.querySelectorAll(".turn.assistant")].at(-1).querySelectorAll(".body, .thought-text")].some((node) => node.textContent));
     await page.evaluate(() => window.understudy.student.destroyDevice());
     const text = await answered(page, 3);
     assert.ok(text.trim().length > 0);
