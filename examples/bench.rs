@@ -41,7 +41,11 @@ fn measure(name: &str, runner: &str, path: &Path, gpu: Option<&Gpu>) -> Result<V
     let source = FileSource::open(&path.to_string_lossy())?;
     let started = Instant::now();
     let mut student = pollster::block_on(Student::open(&source, gpu, Some(512), |_, _| Ok(())))?;
-    row("load", "MB/s", source.size() as f64 / 1e6 / started.elapsed().as_secs_f64());
+    row(
+        "load",
+        "MB/s",
+        source.size() as f64 / 1e6 / started.elapsed().as_secs_f64(),
+    );
     let vocabulary = student.plan().config.vocabulary as u32;
     let ids: Vec<u32> = (0..PROMPT as u32).map(|i| (i * 7 + 3) % vocabulary.min(400)).collect();
     let layers = student.plan().config.layers;
@@ -65,7 +69,11 @@ fn measure(name: &str, runner: &str, path: &Path, gpu: Option<&Gpu>) -> Result<V
             let used = engine.gpu().counts() - before;
             let each = |n: u64| n as f64 / DECODED as f64;
             row("dispatches a token", "count", each(used.dispatches));
-            row("dispatches a layer", "count", (each(used.dispatches) - 3.0) / layers as f64);
+            row(
+                "dispatches a layer",
+                "count",
+                (each(used.dispatches) - 3.0) / layers as f64,
+            );
             row("submissions a token", "count", each(used.submissions));
             row("bind groups a token", "count", each(used.bind_groups));
             row("buffers a token", "count", each(used.buffers));
@@ -106,7 +114,10 @@ fn main() {
             eprintln!("the kit is absent: stories260K is not measured");
         }
         students.extend(write_random(&std::env::temp_dir().join("understudy-bench"))?);
-        let gpu = pollster::block_on(Gpu::meet(&GpuOptions { subgroups: true, ..GpuOptions::default() }));
+        let gpu = pollster::block_on(Gpu::meet(&GpuOptions {
+            subgroups: true,
+            ..GpuOptions::default()
+        }));
         match &gpu {
             Ok(gpu) => eprintln!("{}", gpu.words()),
             Err(error) => eprintln!("{error} Only the CPU engine is measured."),

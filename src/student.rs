@@ -77,6 +77,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Told to the template of a thinking student.
     pub enable_thinking: Option<bool>,
+    /// Today as `2026-11-24`, for templates that mention it: this crate reads no clock.
+    pub date: Option<String>,
     /// Go on after an end token; for tests of long continuations.
     pub ignore_end: bool,
 }
@@ -90,6 +92,7 @@ impl Request {
             max_tokens: None,
             stop: Vec::new(),
             enable_thinking: None,
+            date: None,
             ignore_end: false,
         }
     }
@@ -350,13 +353,19 @@ impl Student {
     }
 
     /// The tokens of a prompt, and whether the template has already opened the student's reasoning.
-    pub fn prompt_tokens(&self, prompt: &Prompt, enable_thinking: Option<bool>) -> Result<(Vec<u32>, bool)> {
+    pub fn prompt_tokens(
+        &self,
+        prompt: &Prompt,
+        enable_thinking: Option<bool>,
+        date: Option<&str>,
+    ) -> Result<(Vec<u32>, bool)> {
         match prompt {
             Prompt::Text(text) => Ok((self.tokenizer.encode(text, true, false)?, false)),
             Prompt::Messages(messages) => {
                 let options = RenderOptions {
                     add_generation_prompt: true,
                     enable_thinking,
+                    date: date.map(str::to_string),
                     ..RenderOptions::default()
                 };
                 let text = self.template.render(messages, &options)?;
@@ -378,7 +387,7 @@ impl Student {
     /// stays usable after all of them but a lost device.
     pub async fn generate(&mut self, request: &Request, mut event: impl FnMut(Event) -> bool) -> Result<Answer> {
         check_sampling(&request.sampling)?;
-        let (ids, in_think) = self.prompt_tokens(&request.prompt, request.enable_thinking)?;
+        let (ids, in_think) = self.prompt_tokens(&request.prompt, request.enable_thinking, request.date.as_deref())?;
         let context = self.context();
         if ids.is_empty() {
             return Err(Error::Request {

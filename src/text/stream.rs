@@ -66,8 +66,24 @@ impl Stream {
         let whole = whole_characters(&self.bytes);
         let text = String::from_utf8_lossy(&self.bytes[..whole]).into_owned();
         self.bytes.drain(..whole);
-        self.held.push_str(&text);
-        self.flow(false)
+        self.take(&text)
+    }
+
+    /// Takes whole characters one at a time, so that the result does not depend on how tokens cut the text: which of two
+    /// overlapping stop strings counts, and whether one reaches over a tag, is decided when its last character comes.
+    fn take(&mut self, text: &str) -> Delta {
+        let mut all = Delta::default();
+        for character in text.chars() {
+            self.held.push(character);
+            let delta = self.flow(false);
+            all.content.push_str(&delta.content);
+            all.reasoning.push_str(&delta.reasoning);
+            if delta.stopped {
+                all.stopped = true;
+                break;
+            }
+        }
+        all
     }
 
     /// Takes the end of the answer: what was held back comes out.
@@ -80,8 +96,13 @@ impl Stream {
         }
         let rest = String::from_utf8_lossy(&self.bytes).into_owned();
         self.bytes.clear();
-        self.held.push_str(&rest);
-        self.flow(true)
+        let mut all = self.take(&rest);
+        if !self.stopped {
+            let delta = self.flow(true);
+            all.content.push_str(&delta.content);
+            all.reasoning.push_str(&delta.reasoning);
+        }
+        all
     }
 
     fn flow(&mut self, last: bool) -> Delta {

@@ -1,10 +1,13 @@
 //! The chat template: messages to the text that the student was trained on.
 
+use super::date::Date;
+use super::jinja::{self, Bounded, failed};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::Value;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One message of a chat.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,7 @@ pub struct RenderOptions {
     pub enable_thinking: Option<bool>,
     /// Tool definitions, for templates that list them.
     pub tools: Option<serde_json::Value>,
-    /// Today, for templates that mention it: this room has no clock.
+    /// Today as `2026-11-24`, or with a time, `2026-11-24T09:30:00`, for templates that mention it: this room has no clock.
     pub date: Option<String>,
 }
 
@@ -41,9 +44,6 @@ pub struct Template {
     is_default: bool,
     thinks: bool,
 }
-
-/// Steps that a template may take: the longest real ones need some thousands per message.
-const FUEL: u64 = 5_000_000;
 
 /// Longest template that is compiled, in bytes.
 const MAX_SOURCE: usize = 1 << 20;
@@ -119,80 +119,34 @@ impl Template {
                 what: format!("it has {} bytes", self.source.len()),
             });
         }
-        let mut environment = Environment::new();
-        // As the Hugging Face libraries set Jinja up.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(100);
-        environment.add_function(
-            "raise_exception",
-            |text: String| -> std::result::Result<Value, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
-            },
-        );
-        let date = options.date.clone().unwrap_or_default();
-        environment.add_function("strftime_now", move |_format: String| date.clone());
-        let source = strip_generation_blocks(&self.source);
-        let failed = |error: minijinja::Error| {
-            let mut what = error.to_string();
-            // What a template itself refuses says it best in its own words.
-            if let Some(detail) = error.detail() {
-                what = detail.to_string();
-            }
-            Error::Template {
-                what: what.chars().take(300).collect(),
-            }
+        let date = match &options.date {
+            Some(text) => Some(Date::parse(text).ok_or_else(|| Error::Request {
+                what: "the date must look like 2026-11-24 or 2026-11-24T09:30:00".into(),
+            })?),
+            None => None,
         };
-        environment.add_template("chat", &source).map_err(failed)?;
-        let template = environment.get_template("chat").map_err(failed)?;
-        let values = context! {
-            messages => messages,
-            add_generation_prompt => options.add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
-        };
+        let source = jinja::strip_generation_blocks(&self.source);
+        let environment = jinja::environment(&source, date);
+        let template = environment.template_from_named_str("chat", &source).map_err(failed)?;
+        let mut values = BTreeMap::from([
+            ("messages", Value::from_serialize(messages)),
+            ("add_generation_prompt", Value::from(options.add_generation_prompt)),
+            ("bos_token", Value::from(self.bos.as_str())),
+            ("eos_token", Value::from(self.eos.as_str())),
+        ]);
         // Unsaid options stay undefined: templates ask `is defined`.
-        let thinking = options
-            .enable_thinking
-            .map(|on| context! { enable_thinking => on })
-            .unwrap_or_default();
-        let tools = options
-            .tools
-            .as_ref()
-            .map(|tools| context! { tools => tools })
-            .unwrap_or_default();
-        let date = options
-            .date
-            .as_ref()
-            .map(|date| context! { date_string => date })
-            .unwrap_or_default();
-        template
-            .render(context! { ..values, ..context! { ..thinking, ..context! { ..tools, ..date } } })
-            .map_err(failed)
-    }
-}
-
-/// `{% generation %}` marks what is trained on; it is no Jinja, and says nothing about the text.
-fn strip_generation_blocks(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let Some(length) = rest[at..].find("%}") else { break };
-        let tag = &rest[at..at + length + 2];
-        let word = tag[2..length].trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace());
-        if matches!(word, "generation" | "endgeneration") {
-            // The tag goes, its trimming stays: an empty comment trims the same way.
-            out.push_str(&rest[..at]);
-            out.push_str(if tag[2..].starts_with('-') { "{#-" } else { "{#" });
-            out.push_str(if tag.ends_with("-%}") { "-#}" } else { "#}" });
-        } else {
-            out.push_str(&rest[..at + length + 2]);
+        if let Some(on) = options.enable_thinking {
+            values.insert("enable_thinking", Value::from(on));
         }
-        rest = &rest[at + length + 2..];
+        if let Some(tools) = &options.tools {
+            values.insert("tools", Value::from_serialize(tools));
+        }
+        if let Some(date) = date {
+            // The form that the templates of Llama 3 have in the place of a missing date.
+            values.insert("date_string", Value::from(date.format("%d %b %Y")));
+        }
+        let mut prompt = Bounded::default();
+        template.render_captured_to(values, &mut prompt).map_err(failed)?;
+        prompt.into_text()
     }
-    out.push_str(rest);
-    out
 }

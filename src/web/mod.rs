@@ -44,6 +44,17 @@ impl From<Error> for JsValue {
     }
 }
 
+/// Today as the user's clock has it, `2026-11-24`.
+fn today() -> String {
+    let date = js_sys::Date::new_0();
+    format!(
+        "{:04}-{:02}-{:02}",
+        date.get_full_year(),
+        date.get_month() + 1,
+        date.get_date()
+    )
+}
+
 fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
     let serializer = serde_wasm_bindgen::Serializer::json_compatible();
     value
@@ -214,8 +225,9 @@ struct ChatResult<'a> {
 /// The engine as the worker sees it: one device, at most one student.
 #[wasm_bindgen]
 pub struct Runner {
-    gpu: Option<Gpu>,
-    notes: Vec<String>,
+    /// The device with the fullest tier that can still be trusted.
+    gpu: RefCell<Option<Gpu>>,
+    notes: RefCell<Vec<String>>,
     /// Empty while a call works on it: a second call then gets [`Error::Busy`] instead of waiting inside.
     student: RefCell<Option<Student>>,
     working: Cell<bool>,
@@ -336,16 +348,21 @@ impl Runner {
             }
         }
         Ok(Self {
-            gpu,
-            notes,
+            gpu: RefCell::new(gpu),
+            notes: RefCell::new(notes),
             student: RefCell::new(None),
             working: Cell::new(false),
             checked: RefCell::new(vec![BlockType::Q8_0]),
         })
     }
 
+    /// The device, shared.
+    fn gpu(&self) -> Option<Gpu> {
+        self.gpu.borrow().clone()
+    }
+
     fn device_words(&self) -> String {
-        match &self.gpu {
+        match &self.gpu() {
             Some(gpu) => format!("WebGPU on {}", gpu.words()),
             None => "CPU (WebAssembly SIMD, one thread)".into(),
         }
@@ -354,7 +371,7 @@ impl Runner {
     /// The device in words and numbers.
     pub fn device(&self) -> std::result::Result<JsValue, JsValue> {
         let mut limits = BTreeMap::new();
-        if let Some(gpu) = &self.gpu {
+        if let Some(gpu) = self.gpu() {
             let l = gpu.limits();
             limits.insert("max_buffer_size", l.max_buffer_size as f64);
             limits.insert(
@@ -375,12 +392,12 @@ impl Runner {
             );
         }
         let words = DeviceWords {
-            kind: if self.gpu.is_some() { "webgpu" } else { "cpu" },
+            kind: if self.gpu().is_some() { "webgpu" } else { "cpu" },
             words: self.device_words(),
-            vendor: self.gpu.as_ref().map_or_else(|| "cpu".into(), Gpu::name),
-            tier: self.gpu.as_ref().map_or("cpu", |gpu| gpu.tier().words()).into(),
+            vendor: self.gpu().map_or_else(|| "cpu".into(), |gpu| gpu.name()),
+            tier: self.gpu().map_or("cpu", |gpu| gpu.tier().words()).into(),
             limits,
-            notes: self.notes.clone(),
+            notes: self.notes.borrow().clone(),
         };
         Ok(to_js(&words)?)
     }
@@ -388,7 +405,7 @@ impl Runner {
     /// How often costly calls were made on the device so far.
     pub fn counts(&self) -> std::result::Result<JsValue, JsValue> {
         let mut map = BTreeMap::new();
-        if let Some(gpu) = &self.gpu {
+        if let Some(gpu) = self.gpu() {
             let counts = gpu.counts();
             map.insert("buffers", counts.buffers as f64);
             map.insert("bind_groups", counts.bind_groups as f64);
@@ -402,7 +419,9 @@ impl Runner {
     /// Bytes of wasm memory: what was reserved at the most so far, since it never shrinks.
     pub fn memory(&self) -> f64 {
         let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
-        let length = Reflect::get(&memory.buffer(), &"byteLength".into()).ok().and_then(|n| n.as_f64());
+        let length = Reflect::get(&memory.buffer(), &"byteLength".into())
+            .ok()
+            .and_then(|n| n.as_f64());
         length.unwrap_or(0.0)
     }
 
@@ -414,7 +433,7 @@ impl Runner {
             read,
             size: size as u64,
         };
-        let header = Header::read(&source, self.gpu.as_ref(), context).await?;
+        let header = Header::read(&source, self.gpu().as_ref(), context).await?;
         let template = (header.template.is_default(), header.template.thinks());
         Ok(to_js(&plan_words(
             &header.gguf,
@@ -455,20 +474,28 @@ impl Runner {
             Ok(())
         };
         tell(0, source.size(), "header")?;
-        if let Some(gpu) = &self.gpu {
+        if let Some(gpu) = self.gpu() {
             // Decoders of block types that this device has not answered for yet.
-            let header = Header::read(&source, Some(gpu), context).await?;
+            let header = Header::read(&source, Some(&gpu), context).await?;
             let mut types: Vec<BlockType> = header.plan.matrices.iter().map(|m| m.block_type).collect();
             types.sort_by_key(|t| t.ggml());
             types.dedup();
             types.retain(|t| !self.checked.borrow().contains(t));
             if !types.is_empty() {
-                cases::self_test(gpu, &types).await?;
+                let mut notes = Vec::new();
+                let candidate = trusted(gpu.clone(), &types, &mut notes).await;
+                gpu.check()?;
+                if candidate.is_none() {
+                    notes.push("No kernel variant could be trusted: the CPU engine has taken over.".into());
+                }
+                self.notes.borrow_mut().extend(notes);
+                *self.gpu.borrow_mut() = candidate;
                 self.checked.borrow_mut().extend(types);
             }
         }
+        let gpu = self.gpu();
         let report = |loaded, total| tell(loaded, total, "weights");
-        let student = Student::open(&source, self.gpu.as_ref(), context, report).await?;
+        let student = Student::open(&source, gpu.as_ref(), context, report).await?;
         *self.student.borrow_mut() = Some(student);
         self.info()
     }
@@ -497,7 +524,7 @@ impl Runner {
     /// Takes the student out for a call that waits, and puts it back whatever happens.
     async fn with_student<T>(&self, work: impl AsyncFnOnce(&mut Student) -> Result<T>) -> Result<T> {
         let _working = Working::begin(&self.working)?;
-        if let Some(gpu) = &self.gpu {
+        if let Some(gpu) = self.gpu() {
             gpu.check()?;
         }
         let mut student = self.student.borrow_mut().take().ok_or(Error::NoStudent)?;
@@ -538,6 +565,7 @@ impl Runner {
                 Some(OneOrMany::Many(stops)) => stops,
             },
             enable_thinking: request.enable_thinking,
+            date: Some(today()),
             ignore_end: request.ignore_end,
         };
         let started = now();
@@ -636,13 +664,16 @@ impl Runner {
         let messages: Vec<Message> = from_js(messages)?;
         let student = self.student.borrow();
         let student = student.as_ref().ok_or(Error::NoStudent)?;
-        Ok(student.prompt_tokens(&Prompt::Messages(messages), None)?.0.len())
+        Ok(student
+            .prompt_tokens(&Prompt::Messages(messages), None, Some(&today()))?
+            .0
+            .len())
     }
 
     /// Loses the device on purpose, to test what follows.
     #[wasm_bindgen(js_name = destroyDevice)]
     pub fn destroy_device(&self) {
-        if let Some(gpu) = &self.gpu {
+        if let Some(gpu) = self.gpu() {
             gpu.destroy();
         }
     }
@@ -650,7 +681,7 @@ impl Runner {
     /// Whether the device is lost.
     #[wasm_bindgen(js_name = deviceLost)]
     pub fn device_lost(&self) -> bool {
-        self.gpu.as_ref().is_some_and(|gpu| gpu.lost().is_some())
+        self.gpu().is_some_and(|gpu| gpu.lost().is_some())
     }
 
     /// Frees the student.

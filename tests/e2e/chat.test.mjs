@@ -200,6 +200,21 @@ describe("the page", () => {
     await page.context().close();
   });
 
+  test("works when storage is full, and says that a student is not kept", async () => {
+    const page = await site.open();
+    const devtools = await page.context().newCDPSession(page);
+    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));
+    const { usage } = await page.evaluate(() => navigator.storage.estimate());
+    // Room for less than half of the file.
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin: site.server.origin, quotaSize: Math.ceil(usage + bytes.length / 2) });
+    assert.equal(await openFile(page, { name: "mine.gguf", mimeType: "application/octet-stream", buffer: Buffer.from(bytes) }), "");
+    await page.waitForSelector('.notice[data-code="not-kept"]');
+    assert.ok((await ask(page, "Hello.")).length > 0);
+    assert.ok(!(await page.locator("#students").innerText()).includes("mine.gguf"), "half a file is not listed");
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
   test("keeps an opened student, opens it again after a reload, and deletes it", async () => {
     const page = await site.open();
     const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));

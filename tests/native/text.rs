@@ -8,12 +8,15 @@ use understudy::text::template::{Message, RenderOptions, Template};
 use understudy::text::tokenizer::Tokenizer;
 
 /// The kit's vocabularies whose pre-tokenizers are known.
-const VOCABULARIES: [(&str, Option<&str>); 7] = [
+const VOCABULARIES: [(&str, Option<&str>); 10] = [
     ("gpt-2", None),
     ("llama-bpe", None),
     ("qwen2", None),
     ("qwen2", Some("qwen35")),
     ("llama-spm", None),
+    ("phi-3", None),
+    ("deepseek-coder", None),
+    ("falcon", None),
     ("refact", None),
     ("starcoder", None),
 ];
@@ -50,12 +53,16 @@ fn tokenizers_agree_with_the_kit() {
             // What was cut up is put together again (a SentencePiece text comes back with its space in front).
             let text = tokenizer.decode(&actual);
             assert_eq!(
-                text.strip_prefix(if file == "llama-spm" { " " } else { "" })
-                    .unwrap_or(&text),
+                text.strip_prefix(if ["llama-spm", "phi-3"].contains(&file) {
+                    " "
+                } else {
+                    ""
+                })
+                .unwrap_or(&text),
                 *input
             );
         }
-        println!("{name}: {passed} of {} cases", inputs.len());
+        println!("{name}: {passed} of {} cases", outputs.lines().count());
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -112,6 +119,84 @@ fn special_tokens_are_parsed_only_when_asked() {
     assert!(tokenizer.piece(8).is_empty());
     assert_eq!(tokenizer.piece(9), b"<tool>");
     assert_eq!(tokenizer.piece(4), b" ");
+}
+
+#[test]
+fn ends_go_by_their_names_whatever_a_file_takes_them_for() {
+    for kind in [1, 3, 4] {
+        let mut metadata = small("gpt-2");
+        metadata.insert(
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::I32(vec![1, 1, 1, 1, 1, 1, 1, 3, kind, 4, 1, 4])),
+        );
+        metadata.insert("tokenizer.ggml.eos_token_id", Value::U32(0));
+        let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+        assert_eq!((tokenizer.eos(), tokenizer.eot()), (Some(0), Some(8)));
+        assert!(tokenizer.is_end(0) && tokenizer.is_end(8) && tokenizer.is_control(8));
+        assert!(tokenizer.piece(8).is_empty());
+        // What a user types never ends a turn.
+        assert!(!tokenizer.encode("<|im_end|>", false, false).unwrap().contains(&8));
+        assert_eq!(tokenizer.encode("<|im_end|>", false, true), Ok(vec![8]));
+    }
+}
+
+#[test]
+fn odd_metadata_loads_without_harm() {
+    type Change = fn(&mut Metadata);
+    let changes: [(&str, Change); 6] = [
+        ("broken merges", |m| {
+            let merges = [
+                "ab",
+                "",
+                "a  b",
+                " a",
+                "a b",
+                "b a",
+                "a b",
+                "abc abc",
+                "nosuch token",
+                "é b",
+                "a é",
+            ];
+            m.insert("tokenizer.ggml.merges", strings(&merges));
+        }),
+        ("equal tokens", |m| {
+            m.insert("tokenizer.ggml.tokens", strings(&["a"; 12]))
+        }),
+        ("empty tokens", |m| {
+            m.insert("tokenizer.ggml.tokens", strings(&[""; 12]))
+        }),
+        ("unknown kinds", |m| {
+            m.insert("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![-7; 12])));
+        }),
+        ("ids out of range", |m| {
+            for name in ["bos", "eos", "eot", "eom", "unknown", "fim_pad"] {
+                m.insert(format!("tokenizer.ggml.{name}_token_id"), Value::U32(u32::MAX));
+            }
+        }),
+        ("a long token", |m| {
+            let long = "a".repeat(1 << 20);
+            let tokens = ["a", "b", "1", "2", "Ġ", &long, "12", "x", "y", "z", "Ċ", "w"];
+            m.insert("tokenizer.ggml.tokens", strings(&tokens));
+        }),
+    ];
+    for (name, change) in changes {
+        for family in ["gpt2", "llama"] {
+            let mut metadata = small("gpt-2");
+            let scores = [0.5, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0].repeat(2);
+            metadata.insert("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
+            metadata.insert("tokenizer.ggml.model", Value::String(family.into()));
+            change(&mut metadata);
+            let tokenizer = Tokenizer::from_metadata(&metadata).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for special in [false, true] {
+                let ids = tokenizer.encode("ab 12 é🙂<|im_end|>\0", special, special).unwrap();
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{name}");
+                tokenizer.decode(&ids);
+            }
+            assert!(tokenizer.piece(u32::MAX).is_empty() && !tokenizer.is_end(u32::MAX));
+            assert!(tokenizer.token_text(u32::MAX).is_none() && !tokenizer.is_control(u32::MAX));
+        }
+    }
 }
 
 #[test]
@@ -199,7 +284,36 @@ fn templates_may_use_what_real_ones_use() {
             "{% if enable_thinking is defined and not enable_thinking %}off{% else %}on{% endif %}",
             "on",
         ),
-        ("{{ {'a': [1, 2]} | tojson }}", "{\"a\":[1,2]}"),
+        (
+            "{{ {'a': [1, 'x<\\'é'], 'b': {}} | tojson }}",
+            "{\"a\": [1, \"x<'é\"], \"b\": {}}",
+        ),
+        ("{{ {'a': [1]} | tojson(indent=2) }}", "{\n  \"a\": [\n    1\n  ]\n}"),
+        ("{{ {'a': 1} | tojson(ensure_ascii=False) }}", "{\"a\": 1}"),
+        ("{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}", "a1"),
+        (
+            "{% for m in messages[::-1] %}{{ loop.index0 }}{{ m.role }}{% endfor %}",
+            "0user",
+        ),
+        (
+            "{{ 'x</think>y'.split('</think>')[-1] }}{{ ' a\\n'.lstrip().rstrip('\\n') }}",
+            "ya",
+        ),
+        (
+            "{% if messages[0].tool_calls is defined or tools is not none and tools %}x{% endif %}y",
+            "y",
+        ),
+        ("{% macro bold(t) %}*{{ t }}*{% endmacro %}{{ bold('a') }}", "*a*"),
+        ("{% set t %}\n  in\n{% endset %}{{ t | trim }}", "in"),
+        ("  {% if true %}\na\n  {% endif %}\nb\n", "a\nb"),
+        ("a\n{%- generation -%}\n b\n{%- endgeneration %}\nc", "abc"),
+        ("{% generation %}\n b\n{% endgeneration %}\nc", " b\nc"),
+        ("{{ 'a-b'.replace('-', '+') }}{{ 'abc'.count('') }}", "a+b4"),
+        (
+            "{{ (messages | selectattr('role', 'equalto', 'user') | list)[0].role }}",
+            "user",
+        ),
+        ("{{ raise_exception is defined }}", "True"),
         ("{{ strftime_now('%d') }}", ""),
         ("{% if messages[0].content.startswith('  He') %}so{% endif %}", "so"),
     ];
@@ -207,7 +321,7 @@ fn templates_may_use_what_real_ones_use() {
         let template = Template::from_source(source, "<s>", "</s>");
         let text = template.render(&[message("user", "  Hello ")], &prompt());
         let text = text.unwrap_or_else(|error| panic!("{source}: {error}"));
-        assert_eq!(text.replace(", ", ",").replace(": ", ":"), expected, "{source}");
+        assert_eq!(text, expected, "{source}");
     }
 }
 
@@ -219,6 +333,20 @@ fn a_template_that_fails_or_does_not_end_is_an_error() {
         "{% for i in range(99999) %}{% for j in range(99999) %}{{ i * j }}{% endfor %}{% endfor %}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ messages[0].content.no_such_method() }}",
+        "{%}{% generation }",
+        "{{ '%99999999d' | format(1) }}",
+        "{{ '{:99999999}'.format(1) }}",
+        "{{ '{:>{}}'.format('a', 99999999) }}",
+        "{{ 'a\\nb' | indent(4000000000) }}",
+        "{{ 'a\\nb' | indent(width=4000000000) }}",
+        "{{ [1] | tojson(indent=4000000000) }}",
+        "{{ [1, 2] | slice(4000000000000) }}",
+        "{{ [1, 2] | batch(4000000000000) }}",
+        "{{ 'abc' * 1000000000 }}",
+        "{{ range(100000000) }}",
+        "{% include 'chat' %}",
+        "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
+        "{% for i in range(90000) %}{{ 'long words that are written again and again' * 100 }}{% endfor %}",
     ] {
         let error = Template::from_source(source, "", "")
             .render(&[message("user", "x")], &prompt())
@@ -226,6 +354,185 @@ fn a_template_that_fails_or_does_not_end_is_an_error() {
         assert!(matches!(error, Error::Template { .. }), "{source}: {error}");
         println!("{error}");
     }
+}
+
+#[test]
+fn a_template_that_repeats_long_text_is_an_error_wherever_it_puts_it() {
+    let long = "words ".repeat(100_000);
+    for source in [
+        format!("{{% for i in range(90000) %}}{long}{{% endfor %}}"),
+        format!("{{% set a %}}{{% for i in range(90000) %}}{long}{{% endfor %}}{{% endset %}}"),
+    ] {
+        let error = Template::from_source(&source, "", "")
+            .render(&[], &prompt())
+            .unwrap_err();
+        assert!(matches!(error, Error::Template { .. }), "{error}");
+    }
+}
+
+#[test]
+fn dates_come_from_the_options() {
+    let render = |source: &str, date: Option<&str>| {
+        let options = RenderOptions {
+            date: date.map(Into::into),
+            ..RenderOptions::default()
+        };
+        Template::from_source(source, "", "").render(&[], &options)
+    };
+    let all = "{{ strftime_now('%Y-%m-%d %d %b %Y|%A %B %-d|%a %y %j|%H:%M:%S %I %p %% %Q') }}";
+    assert_eq!(
+        render(all, Some("2024-02-29T15:04:05Z")).unwrap(),
+        "2024-02-29 29 Feb 2024|Thursday February 29|Thu 24 060|15:04:05 03 PM % %Q"
+    );
+    assert_eq!(
+        render("{{ strftime_now('%A %j %I %p') }}", Some("2026-11-24")).unwrap(),
+        "Tuesday 328 12 AM"
+    );
+    // In the way of Llama 3: the caller's date, or the template's own.
+    let guarded = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}once{% endif %}";
+    assert_eq!(render(guarded, Some("2026-11-24")).unwrap(), "24 Nov 2026");
+    assert_eq!(render(guarded, None).unwrap(), "once");
+    assert_eq!(render("{{ date_string }}", Some("2026-11-24")).unwrap(), "24 Nov 2026");
+    for bad in [
+        "",
+        "today",
+        "2026-13-01",
+        "2026-11-24T99:00",
+        "2026/11/24",
+        "２０２６-11-24",
+        "2026-11-24T0é",
+    ] {
+        assert!(matches!(render("x", Some(bad)), Err(Error::Request { .. })), "{bad}");
+    }
+}
+
+/// A chat in the ways of the templates that files bring, in words of our own.
+#[test]
+fn whole_templates_in_the_ways_of_real_ones() {
+    let chat = [
+        message("system", " Be kind. "),
+        message("user", "Hi"),
+        Message {
+            reasoning_content: Some("hm".into()),
+            ..message("assistant", "Ho")
+        },
+        message("assistant", "<think>\nso\n</think>\n\nHa"),
+        message("user", "Bye"),
+    ];
+    // Thinking students: reasoning of past turns goes, and thinking is switched off by an empty thought.
+    let thinking = "\
+{%- set ns = namespace(last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if message.role == 'user' and message.content is string %}
+        {%- set ns.last = index %}
+        {%- break %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content if message.content is string else '' %}
+    {%- set thought = '' %}
+    {%- if message.reasoning_content is string %}
+        {%- set thought = message.reasoning_content %}
+    {%- elif '</think>' in content %}
+        {%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+        {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- if thought and loop.index0 > ns.last %}{{- '[' ~ thought ~ ']' }}{% endif %}
+    {{- content.strip('\\n') + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}";
+    let off = RenderOptions {
+        enable_thinking: Some(false),
+        ..prompt()
+    };
+    let text = Template::from_source(thinking, "", "").render(&chat, &off).unwrap();
+    assert_eq!(
+        text,
+        "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n\
+         <|im_start|>assistant\nHa<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n\
+         <think>\n\n</think>\n\n"
+    );
+    // Headers, with the system's words apart, a date, and tools.
+    let headers = "\
+{{- bos_token }}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system = \"\" %}
+{%- endif %}
+{{- '<|start_header_id|>system<|end_header_id|>\\n\\n' }}
+{{- 'Day: ' + strftime_now('%d %b %Y') + '\\n' }}
+{%- if tools is not none and tools is defined %}
+    {%- for t in tools %}
+        {{- t | tojson(indent=4) }}
+        {{- '\\n' }}
+    {%- endfor %}
+{%- endif %}
+{{- system }}
+{{- '<|eot_id|>' }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}";
+    let options = RenderOptions {
+        tools: Some(serde_json::json!([{ "name": "f", "args": [1] }])),
+        date: Some("2026-11-24".into()),
+        ..RenderOptions::default()
+    };
+    let text = Template::from_source(headers, "<|begin|>", "")
+        .render(&chat[..2], &options)
+        .unwrap();
+    assert_eq!(
+        text,
+        "<|begin|><|start_header_id|>system<|end_header_id|>\n\nDay: 24 Nov 2026\n{\n    \"name\": \"f\",\n    \
+         \"args\": [\n        1\n    ]\n}\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+    );
+    // Brackets around what the user says; turns must alternate.
+    let brackets = "\
+{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}
+{% for message in rest %}
+{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Turns must alternate.') }}{% endif %}
+{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token }}{% endif %}
+{% endfor %}";
+    let template = Template::from_source(brackets, "<s>", "</s>");
+    assert_eq!(
+        template.render(&chat[..3], &prompt()).unwrap(),
+        "<s>[INST] Hi [/INST]Ho</s>"
+    );
+    let refusal = template.render(&chat, &prompt()).unwrap_err();
+    assert_eq!(
+        refusal,
+        Error::Template {
+            what: "Turns must alternate.".into()
+        }
+    );
+    // Other names for roles, content that may come in parts.
+    let turns = "\
+{{ bos_token }}
+{%- for message in messages -%}
+    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+    {{ '<start_of_turn>' + role + '\\n' }}
+    {%- if message['content'] is string -%}
+        {{ message['content'] | trim }}
+    {%- elif message['content'] is iterable -%}
+        {%- for part in message['content'] -%}{{ part['text'] }}{%- endfor -%}
+    {%- endif -%}
+    {{ '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}";
+    assert_eq!(
+        Template::from_source(turns, "<bos>", "")
+            .render(&chat[1..3], &prompt())
+            .unwrap(),
+        "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHo<end_of_turn>\n<start_of_turn>model\n"
+    );
 }
 
 /// Pushes `bytes` in pieces of `size` and collects everything.
@@ -289,4 +596,55 @@ fn nothing_is_held_back_without_need() {
     assert_eq!(stream.push(b"go on").content, "go on");
     assert_eq!(stream.push(b" ST").content, " ");
     assert_eq!(stream.push(b"ART").content, "START");
+}
+
+#[test]
+fn stop_strings_that_overlap_each_other_or_a_tag_do_not_depend_on_the_cuts() {
+    let stops = [
+        "abcd".to_string(),
+        "bc".into(),
+        "\nfoo".into(),
+        "k>x".into(),
+        "é!".into(),
+    ];
+    let words: [&[u8]; 16] = [
+        b"abcd",
+        b"abc",
+        b"bc",
+        b"a",
+        b"\n",
+        b"foo",
+        b"<think>",
+        b"</think>",
+        b"x",
+        b" ",
+        "é".as_bytes(),
+        b"!",
+        b"\xc3",
+        b"\xf0\x9f",
+        b"<",
+        b"</thin",
+    ];
+    // A linear congruential generator: the same cases on every machine.
+    let mut state = 1u32;
+    let mut draw = |n: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize % n
+    };
+    for _ in 0..3000 {
+        let bytes: Vec<u8> = (0..1 + draw(9)).flat_map(|_| words[draw(16)]).copied().collect();
+        let stops = &stops[..draw(6)];
+        let in_think = draw(2) == 1;
+        let whole = collect(&bytes, bytes.len(), stops, in_think);
+        for size in [1, 2, 3, 5] {
+            assert_eq!(
+                collect(&bytes, size, stops, in_think),
+                whole,
+                "{bytes:?} by {size}, {stops:?}"
+            );
+        }
+        if !in_think && stops.is_empty() && !bytes.contains(&b'<') {
+            assert_eq!(whole.0, String::from_utf8_lossy(&bytes));
+        }
+    }
 }

@@ -21,8 +21,19 @@ const VENDOR: &[(&str, &str)] = &[
     ("dompurify/dist/purify.es.mjs", "purify.js"),
 ];
 
-/// The students that come with the page: the file in the repository, the name in dist/students/, the name people read.
-const STUDENTS: &[(&str, &str, &str)] = &[("school/first.gguf", "first.gguf", "First student")];
+/// The students that come with the page: the file in the repository, the name in dist/students/, the name people read, and
+/// prompts that it was taught to answer.
+const STUDENTS: &[(&str, &str, &str, &[&str])] = &[(
+    "school/first.gguf",
+    "first.gguf",
+    "Understudy First",
+    &[
+        "Who are you?",
+        "Where do my prompts go?",
+        "What is distillation?",
+        "Tell me a story about a fox named Mia.",
+    ],
+)];
 
 /// What wasm-opt is asked for. It takes the features from the module's own `target_features` section: with
 /// `--all-features` it writes encodings that browsers refuse.
@@ -154,14 +165,14 @@ fn assemble(places: &Places, made: &Path) -> Result<()> {
         place(format!("vendor/{to}"), without_source_map(bytes))?;
     }
     let mut list = Vec::new();
-    for (from, to, name) in STUDENTS {
+    for (from, to, name, prompts) in STUDENTS {
         let path = places.root.join(from);
         if !path.is_file() {
             println!("note: {from} is not there: the page comes without that student");
             continue;
         }
         let bytes = read(&path)?;
-        list.push(serde_json::json!({ "file": to, "name": name, "bytes": bytes.len() }));
+        list.push(serde_json::json!({ "file": to, "name": name, "bytes": bytes.len(), "prompts": prompts }));
         place(format!("students/{to}"), bytes)?;
     }
     place("students/students.json".to_owned(), serde_json::to_vec_pretty(&list)?)?;

@@ -23,27 +23,22 @@ impl AddAssign for Tally {
 
 /// Sums every summary line in a runner's output; `None` when there is not one.
 pub fn read(output: &str) -> Option<Tally> {
-    let mut sum: Option<Tally> = None;
-    let mut node = Tally::default();
-    let mut node_spoke = false;
+    let mut cargo: Option<Tally> = None;
+    let mut next: Option<Tally> = None;
+    let mut node: Option<Tally> = None;
     for line in output.lines() {
         let line = plain(line);
         let line = line.trim();
-        if let Some(found) = libtest(line).or_else(|| nextest(line)) {
-            *sum.get_or_insert_default() += found;
-        } else if let Some((word, count)) = node_line(line) {
-            node_spoke = true;
-            match word {
-                "pass" => node.passed += count,
-                "fail" | "cancelled" => node.failed += count,
-                _ => node.skipped += count,
-            }
+        if let Some(found) = nextest(line) {
+            *next.get_or_insert_default() += found;
+        } else if let Some(found) = libtest(line) {
+            *cargo.get_or_insert_default() += found;
+        } else if let Some(found) = node_line(line) {
+            *node.get_or_insert_default() += found;
         }
     }
-    if node_spoke {
-        *sum.get_or_insert_default() += node;
-    }
-    sum
+    // nextest runs a test binary once per test and may show what each prints, closing line and all.
+    next.or(cargo).or(node)
 }
 
 /// The lines by which tests say that they have left something out: `SKIP name: reason`.
@@ -101,14 +96,26 @@ fn count_pairs(text: &str, separator: char) -> Tally {
     tally
 }
 
-/// `ℹ pass 3` or `# pass 3` (node's runner; its other lines are of no use here).
-fn node_line(line: &str) -> Option<(&str, usize)> {
+/// `ℹ pass 3` or `# pass 3` (node's runner says each of its counts on a line of its own).
+fn node_line(line: &str) -> Option<Tally> {
     let rest = line.strip_prefix("ℹ ").or_else(|| line.strip_prefix("# "))?;
     let (word, count) = rest.split_once(' ')?;
-    if !["pass", "fail", "cancelled", "skipped", "todo"].contains(&word) {
-        return None;
+    let count = count.parse().ok()?;
+    match word {
+        "pass" => Some(Tally {
+            passed: count,
+            ..Tally::default()
+        }),
+        "fail" | "cancelled" => Some(Tally {
+            failed: count,
+            ..Tally::default()
+        }),
+        "skipped" | "todo" => Some(Tally {
+            skipped: count,
+            ..Tally::default()
+        }),
+        _ => None,
     }
-    Some((word, count.parse().ok()?))
 }
 
 /// The line without colour codes.
@@ -171,6 +178,14 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; 
             read("     Summary [   0.1s] 2/9 tests run: 1 passed, 1 failed, 3 skipped"),
             tally(1, 1, 3)
         );
+    }
+
+    #[test]
+    fn what_nextest_shows_of_its_tests_is_not_counted_again() {
+        let text = "PASS a\n    test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.00s\n\
+            PASS b\n    test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.00s\n\
+            Summary [   0.1s] 2 tests run: 2 passed, 0 skipped";
+        assert_eq!(read(text), tally(2, 0, 0));
     }
 
     #[test]

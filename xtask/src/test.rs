@@ -233,7 +233,7 @@ fn has_nextest() -> bool {
 }
 
 fn doc(places: &Places) -> Result<Outcome> {
-    as_counted(&mut cargo(places, &["test", "--package", "understudy", "--doc"]), true)
+    as_counted(&mut cargo(places, &["test", "--workspace", "--doc"]), true)
 }
 
 fn wasm(places: &Places) -> Result<Outcome> {

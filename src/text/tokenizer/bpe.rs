@@ -22,9 +22,22 @@ const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// A single digit or other number.
 const DIGIT: &str = r"\p{N}";
+/// The cuts of DeepSeek Coder, each a pass over what the one before has cut.
+const DEEPSEEK_CODER: [&str; 5] = [
+    r"[\r\n]",
+    r"\s?\p{L}+",
+    r"\s?\p{P}+",
+    r"[\x{4e00}-\x{9fa5}\x{0800}-\x{4e00}\x{ac00}-\x{d7ff}]+",
+    DIGIT,
+];
+/// The cuts of Falcon: punctuation first, digits in threes last.
+const FALCON: [&str; 3] = [r"[\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"];
+/// The cuts that llama.cpp makes where a file does not say which.
+const DEFAULT: [&str; 4] = [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
 
 /// Names that `tokenizer.ggml.pre` may have, for messages.
-const KNOWN: &str = "the pre-tokenizers gpt-2, llama-bpe, qwen2, qwen35, smollm and tekken";
+const KNOWN: &str =
+    "the pre-tokenizers gpt-2, llama-bpe, qwen2, qwen35, smollm, tekken, deepseek-coder, falcon and their like";
 
 pub(super) struct Bpe {
     model: BPE,
@@ -35,12 +48,24 @@ pub(super) struct Bpe {
 /// The patterns of a pre-tokenizer in order, whether whole words go before merges, and whether BOS comes first by default.
 fn rules(name: &str) -> Result<(&'static [&'static str], bool, bool)> {
     Ok(match name {
-        "gpt-2" | "phi-2" | "mpt" | "olmo" | "jina-en" | "jina-es" | "jina-de" => (&[GPT2], false, false),
-        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" => (&[LLAMA3], true, true),
-        "qwen2" | "deepseek-r1-qwen" => (&[QWEN2], false, false),
+        "gpt-2" | "phi-2" | "mpt" | "olmo" | "jina-en" | "jina-es" | "jina-de" | "jina-v2-es" | "jina-v2-de"
+        | "gigachat" | "a.x-4.0" | "mellum" | "modern-bert" | "exaone4" | "jais" | "trillion" | "granite-docling" => {
+            (&[GPT2], false, false)
+        }
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2" => {
+            (&[LLAMA3], true, true)
+        }
+        "dbrx" | "smaug-bpe" => (&[LLAMA3], false, false),
+        "qwen2" | "deepseek-r1-qwen" | "megrez" | "kormo" | "f2llmv2" | "stablelm2" | "hunyuan" | "grok-2"
+        | "solar-open" => (&[QWEN2], false, false),
         "qwen35" => (&[QWEN35], false, false),
         "tekken" => (&[TEKKEN], true, true),
-        "smollm" | "starcoder" | "refact" | "command-r" => (&[DIGIT, GPT2], false, false),
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" | "mellum2" => {
+            (&[DIGIT, GPT2], false, false)
+        }
+        "deepseek-coder" => (&DEEPSEEK_CODER, false, false),
+        "falcon" => (&FALCON, false, false),
+        "default" => (&DEFAULT, false, false),
         other => {
             let other: String = other.chars().take(40).collect();
             return Err(Error::unsupported(format!("the pre-tokenizer \"{other}\""), KNOWN));

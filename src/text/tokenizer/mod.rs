@@ -46,23 +46,44 @@ pub struct Tokenizer {
     add_eos: bool,
 }
 
-/// Names under which files hide the end of a turn or of a text. Source: the tokens that llama.cpp takes for ends.
-const END_NAMES: [&str; 15] = [
+/// Tokens that end a turn, whatever a file takes them for. Source of the three lists: what llama.cpp takes for ends.
+const TURN_ENDS: [&str; 11] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
     "<end_of_turn>",
-    "<turn|>",
     "<|endoftext|>",
     "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+];
+
+/// Tokens that end a text, a message or a call of a tool.
+const OTHER_ENDS: [&str; 11] = [
+    "</s>",
+    "<eos>",
+    "[EOS]",
+    "<turn|>",
     "<|eom_id|>",
     "<|return|>",
     "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
+    "<|tool_response>",
     "< EOT >",
-    "_<EOT>",
-    "<EOT>",
-    "[EOT]",
-    "<｜end▁of▁sentence｜>",
+];
+
+/// Tokens that fill a gap or part files in training on code; the metadata may name others of each sort.
+const CODE_ENDS: [(&str, &[&str]); 3] = [
+    ("fim_pad", &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
+    (
+        "fim_rep",
+        &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+    ),
+    ("fim_sep", &["<|file_sep|>"]),
 ];
 
 fn wrong(what: impl Into<String>) -> Error {
@@ -85,7 +106,7 @@ impl Tokenizer {
         if texts.is_empty() || texts.len() > MAX_VOCABULARY {
             return Err(wrong(format!("it has {} tokens", texts.len())));
         }
-        let kinds: Vec<Kind> = match metadata.integers("tokenizer.ggml.token_type") {
+        let mut kinds: Vec<Kind> = match metadata.integers("tokenizer.ggml.token_type") {
             None => vec![Kind::Normal; texts.len()],
             Some(types) if types.len() == texts.len() => types.iter().map(|&n| kind(n)).collect(),
             Some(types) => return Err(wrong(format!("{} tokens have {} types", texts.len(), types.len()))),
@@ -97,7 +118,7 @@ impl Tokenizer {
         }
         let (model, default_bos) = match family {
             "gpt2" => {
-                let name = metadata.str("tokenizer.ggml.pre").unwrap_or("gpt-2");
+                let name = metadata.str("tokenizer.ggml.pre").unwrap_or("default");
                 let merges = metadata
                     .strings("tokenizer.ggml.merges")
                     .ok_or_else(|| wrong("it has no merges"))?;
@@ -128,6 +149,19 @@ impl Tokenizer {
                 ));
             }
         };
+        let id = |name: &str| {
+            metadata
+                .u32(&format!("tokenizer.ggml.{name}_token_id"))
+                .filter(|&id| (id as usize) < texts.len())
+        };
+        // Old SentencePiece files leave the two unsaid.
+        let spm = matches!(model, Model::Spm(_)) && texts.len() > 2;
+        let (bos, eos) = (id("bos").or(spm.then_some(1)), id("eos").or(spm.then_some(2)));
+        let eot = id("eot").or_else(|| TURN_ENDS.iter().find_map(|name| by_text.get(*name).copied()));
+        let mut ends: Vec<u32> = [eos, eot, id("eom")].into_iter().flatten().collect();
+        ends.extend(ends_by_name(&id, &by_text, &mut kinds));
+        ends.sort_unstable();
+        ends.dedup();
         let pieces = texts
             .iter()
             .zip(&kinds)
@@ -142,25 +176,6 @@ impl Tokenizer {
         for ids in specials.values_mut() {
             ids.sort_by_key(|&id| (std::cmp::Reverse(texts[id as usize].len()), id));
         }
-        let id = |name: &str| {
-            metadata
-                .u32(&format!("tokenizer.ggml.{name}_token_id"))
-                .filter(|&id| (id as usize) < texts.len())
-        };
-        // Old SentencePiece files leave the two unsaid.
-        let spm = matches!(model, Model::Spm(_)) && texts.len() > 2;
-        let (bos, eos) = (id("bos").or(spm.then_some(1)), id("eos").or(spm.then_some(2)));
-        let eot = id("eot");
-        let mut ends: Vec<u32> = [eos, eot, id("eom")].into_iter().flatten().collect();
-        for name in END_NAMES {
-            if let Some(&id) = by_text.get(name)
-                && kinds[id as usize] != Kind::Normal
-            {
-                ends.push(id);
-            }
-        }
-        ends.sort_unstable();
-        ends.dedup();
         let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         let add_bos = flag("add_bos_token").unwrap_or(default_bos);
         let add_eos = flag("add_eos_token").unwrap_or(false);
@@ -290,6 +305,40 @@ impl Tokenizer {
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.by_text.get(text).copied()
     }
+}
+
+/// The ends that go by their names. Files often take them for plain or user-defined tokens: they become control tokens, so
+/// that no text can hold one by accident.
+fn ends_by_name(id: &impl Fn(&str) -> Option<u32>, by_text: &HashMap<String, u32>, kinds: &mut [Kind]) -> Vec<u32> {
+    let has = |name: &str| by_text.contains_key(name);
+    let mut ends = Vec::new();
+    for name in TURN_ENDS.iter().chain(&OTHER_ENDS) {
+        let Some(&end) = by_text.get(*name) else { continue };
+        match *name {
+            // Where messages also end in a return or a call, this one only parts them, and is seen.
+            "<|end|>"
+                if has("<|return|>") && has("<|call|>")
+                    || has("<|flush|>") && (has("<|call|>") || has("<|calls|>")) =>
+            {
+                kinds[end as usize] = Kind::UserDefined;
+            }
+            // Gemma 4 has it for the tag of HTML.
+            "</s>" if has("<|tool_response>") => kinds[end as usize] = Kind::Normal,
+            _ => {
+                kinds[end as usize] = Kind::Control;
+                ends.push(end);
+            }
+        }
+    }
+    for (key, names) in CODE_ENDS {
+        if let Some(end) = id(key) {
+            ends.push(end);
+        } else if let Some(&end) = names.iter().find_map(|name| by_text.get(*name)) {
+            kinds[end as usize] = Kind::Control;
+            ends.push(end);
+        }
+    }
+    ends
 }
 
 fn kind(number: i64) -> Kind {
