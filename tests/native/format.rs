@@ -273,3 +273,44 @@ fn a_source_reads_ranges() {
     );
     assert_eq!(pollster::block_on(bytes.read(u64::MAX, 1)), Ok(vec![]));
 }
+
+/// A file whose only key holds `value` as its bytes are given, after the type's number.
+fn one_key(kind: u32, value: &[u8]) -> Vec<u8> {
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend(0u64.to_le_bytes());
+    file.extend(1u64.to_le_bytes());
+    file.extend(1u64.to_le_bytes());
+    file.extend(b"k");
+    file.extend(kind.to_le_bytes());
+    file.extend(value);
+    file
+}
+
+#[test]
+fn texts_that_would_grow_in_memory_are_refused() {
+    let size = 32 << 20;
+    // Empty texts take 8 bytes in the file and 24 in memory.
+    let mut texts = 8u32.to_le_bytes().to_vec();
+    texts.extend((size as u64 / 8).to_le_bytes());
+    texts.resize(12 + size, 0);
+    // A byte that is not UTF-8 takes three as U+FFFD.
+    let mut bad = (size as u64).to_le_bytes().to_vec();
+    bad.resize(8 + size, 0xff);
+    for file in [one_key(9, &texts), one_key(8, &bad)] {
+        LARGEST.with(|largest| largest.store(0, Ordering::Relaxed));
+        let error = Gguf::from_bytes(&file).expect_err("it is refused");
+        assert_eq!(error.code(), "malformed-file", "{error}");
+        let largest = LARGEST.with(|largest| largest.load(Ordering::Relaxed));
+        assert!(largest <= file.len() + (64 << 20), "{largest} bytes at once");
+    }
+}
+
+#[test]
+fn the_writer_refuses_what_the_reader_would() {
+    for name in ["", &"n".repeat(64)] {
+        let written = std::panic::catch_unwind(|| {
+            Writer::new().tensor(name, &[1], BlockType::F32, vec![0; 4]);
+        });
+        assert!(written.is_err(), "a name of {} bytes", name.len());
+    }
+}

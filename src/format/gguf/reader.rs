@@ -21,6 +21,10 @@ const MAX_ALIGNMENT: u64 = 1 << 16;
 /// Bytes that a string or a number array may take, so that one value cannot fill the memory of a browser.
 const MAX_VALUE: u64 = 256 << 20;
 
+/// Bytes that texts may take in memory beyond what they take in the file: a `String` is 24 bytes where the file has 8,
+/// and a byte that is not UTF-8 becomes three. Two million texts fit; the largest vocabularies have under one.
+const MAX_GROWTH: u64 = 32 << 20;
+
 /// Why a cursor stopped.
 enum Stop {
     /// The prefix is too short: this many bytes would do.
@@ -41,9 +45,18 @@ struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     size: u64,
+    /// What is left of [`MAX_GROWTH`].
+    growth: u64,
 }
 
 impl<'a> Cursor<'a> {
+    /// Pays for memory beyond the file's own bytes, before it is allocated.
+    fn grow(&mut self, bytes: u64) -> Step<()> {
+        let left = self.growth.checked_sub(bytes);
+        self.growth = left.ok_or_else(|| Error::malformed("its texts would take far more memory than the file"))?;
+        Ok(())
+    }
+
     /// The next `length` bytes, if the file can have them and the prefix does.
     fn take(&mut self, length: u64) -> Step<&'a [u8]> {
         let end = (self.at as u64)
@@ -100,7 +113,13 @@ impl<'a> Cursor<'a> {
 
     /// Text; bytes that are not UTF-8 become U+FFFD, as they would on the screen.
     fn string(&mut self) -> Step<String> {
-        Ok(String::from_utf8_lossy(self.string_bytes()?).into_owned())
+        let bytes = self.string_bytes()?;
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return Ok(text.to_owned());
+        }
+        // Three bytes for each in the worst case, and twice that while the text grows.
+        self.grow(6 * bytes.len() as u64)?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
     fn numbers<T, const N: usize>(&mut self, count: u64, from: fn([u8; N]) -> T) -> Step<Vec<T>> {
@@ -155,7 +174,7 @@ impl<'a> Cursor<'a> {
             6 => Array::F32(self.numbers(count, f32::from_le_bytes)?),
             7 => Array::Bool(self.numbers(count, |b: [u8; 1]| b[0] != 0)?),
             8 => {
-                // Each text takes at least its length's eight bytes; the vector then grows as texts are found.
+                // Each text takes at least its length's eight bytes: they must be there before the vector is.
                 let least = count
                     .checked_mul(8)
                     .ok_or_else(|| Error::malformed("an array of texts overflows"))?;
@@ -167,7 +186,11 @@ impl<'a> Cursor<'a> {
                     }
                     .into());
                 }
-                let mut texts = Vec::new();
+                if needed > self.bytes.len() as u64 {
+                    return Err(Stop::More(needed));
+                }
+                self.grow((size_of::<String>() as u64).saturating_sub(8) * count)?;
+                let mut texts = Vec::with_capacity(count as usize);
                 for _ in 0..count {
                     texts.push(self.string()?);
                 }
@@ -255,6 +278,7 @@ pub(super) fn parse(prefix: &[u8], size: u64) -> Result<Parsed> {
         bytes: prefix,
         at: 0,
         size,
+        growth: MAX_GROWTH,
     };
     match file(&mut cursor) {
         Ok(gguf) => Ok(Parsed::Done(gguf)),

@@ -1,6 +1,6 @@
 //! The writer: a GGUF version 3 file in memory, for adapters, merged students and tests.
 
-use super::{ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, MAGIC, Metadata, Value};
+use super::{ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, MAGIC, MAX_TENSOR_NAME, Metadata, Value};
 use crate::format::blocks::BlockType;
 
 /// Collects metadata and tensors, and writes them out as one file.
@@ -23,6 +23,9 @@ impl Writer {
     }
 
     /// Adds a tensor: its shape in GGUF's order (columns first), and its rows in blocks.
+    ///
+    /// # Panics
+    /// If the name is empty, taken, or as long as [`MAX_TENSOR_NAME`]; if the bytes are not what the shape asks for.
     pub fn tensor(
         &mut self,
         name: impl Into<String>,
@@ -30,6 +33,21 @@ impl Writer {
         block_type: BlockType,
         bytes: Vec<u8>,
     ) -> &mut Self {
+        let name = name.into();
+        // What our reader would refuse is not written.
+        assert!(
+            !name.is_empty() && name.len() < MAX_TENSOR_NAME,
+            "a tensor's name of {} bytes",
+            name.len()
+        );
+        assert!(
+            self.tensors.iter().all(|(other, ..)| *other != name),
+            "two tensors named {name}"
+        );
+        assert!(
+            (1..=4).contains(&shape.len()) && !shape.contains(&0),
+            "a tensor of shape {shape:?}"
+        );
         let rows: u64 = shape[1..].iter().product();
         let row = block_type.row_bytes(shape[0] as usize).expect("rows are whole blocks");
         assert_eq!(
@@ -37,7 +55,7 @@ impl Writer {
             rows * row as u64,
             "bytes of a tensor of shape {shape:?}"
         );
-        self.tensors.push((name.into(), shape.to_vec(), block_type, bytes));
+        self.tensors.push((name, shape.to_vec(), block_type, bytes));
         self
     }
 
