@@ -349,15 +349,11 @@ impl Engine {
             .limits()
             .max_storage_buffer_binding_size
             .min(gpu.limits().max_buffer_size);
-        let mut read = 0;
-        let mut weights = Vec::with_capacity(plan.matrices.len());
-        for matrix in &plan.matrices {
-            let mut count = |bytes: u64| {
-                read += bytes;
-                progress(read)
-            };
-            weights.push(Weights::upload(gpu, matrix, source, limit, &mut count).await?);
-        }
+        let weights: Result<Vec<Weights>> = plan
+            .matrices
+            .iter()
+            .map(|matrix| Weights::allocate(gpu, matrix, limit))
+            .collect();
         let mut vectors = Vec::with_capacity(plan.vectors.len());
         for vector in &plan.vectors {
             let mut values = vector.read(source).await?;
@@ -392,7 +388,7 @@ impl Engine {
             gpu,
             plan: &plan,
             pipelines: Pipelines::new(gpu),
-            weights,
+            weights: weights?,
             vectors,
             tokens: gpu.storage("tokens", 4 * chunk as u64),
             state: gpu.storage("state", size_of::<State>() as u64),
@@ -427,6 +423,15 @@ impl Engine {
             None,
         );
         let pipelines = maker.pipelines.len();
+        // The driver compiles the pipelines while the file is read.
+        let mut read = 0;
+        for (matrix, weights) in plan.matrices.iter().zip(&maker.weights) {
+            let mut count = |bytes: u64| {
+                read += bytes;
+                progress(read)
+            };
+            weights.fill(gpu, matrix, source, &mut count).await?;
+        }
         Ok(Self {
             gpu: gpu.clone(),
             context,

@@ -37,18 +37,12 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a matrix from `source` and uploads it; `progress` is told the bytes of each slice.
+    /// Makes the buffers of a matrix, empty.
     ///
-    /// `limit` is the most bytes that a part may have (the device's binding limit).
-    pub async fn upload<S: Source>(
-        gpu: &Gpu,
-        matrix: &Matrix,
-        source: &S,
-        limit: u64,
-        progress: &mut impl FnMut(u64) -> Result<()>,
-    ) -> Result<Self> {
+    /// `limit` is the most bytes that a part may have (the device's binding limit). Errors: [`Error::Unsupported`] for rows
+    /// so long that four of them exceed it.
+    pub fn allocate(gpu: &Gpu, matrix: &Matrix, limit: u64) -> Result<Self> {
         let words = row_words(matrix.block_type, matrix.columns);
-        let row_bytes = matrix.row_bytes();
         // Whole workgroups of four rows, so that a part of (gate, up) pairs never cuts a pair.
         let most = usize::try_from(limit / (4 * words as u64)).unwrap_or(usize::MAX) / 4 * 4;
         if most == 0 {
@@ -57,35 +51,54 @@ impl Weights {
                 "rows that fit in one binding of this device",
             ));
         }
-        let mut parts = Vec::new();
-        let mut repacked = Vec::new();
-        for part_row in (0..matrix.rows).step_by(most) {
-            let count = most.min(matrix.rows - part_row);
-            let buffer = gpu.storage("weights", 4 * (count * words) as u64);
-            let slice = (SLICE / row_bytes.max(4 * words)).max(4) / 4 * 4;
-            for at in (0..count).step_by(slice) {
-                let rows = slice.min(count - at);
-                let bytes = matrix.read_rows(source, part_row + at, rows).await?;
-                repacked.resize(rows * words, 0);
-                for (from, to) in bytes.chunks_exact(row_bytes).zip(repacked.chunks_exact_mut(words)) {
-                    repack_row(matrix.block_type, matrix.columns, from, to);
-                }
-                gpu.write(&buffer, 4 * (at * words) as u64, bytemuck::cast_slice(&repacked));
-                progress(bytes.len() as u64)?;
-            }
-            parts.push(Part {
-                buffer,
-                row: part_row,
+        let part = |row: usize| {
+            let count = most.min(matrix.rows - row);
+            Part {
+                buffer: gpu.storage("weights", 4 * (count * words) as u64),
+                row,
                 count,
-            });
-        }
+            }
+        };
         Ok(Self {
             block_type: matrix.block_type,
             rows: matrix.rows,
             columns: matrix.columns,
             groups: groups(matrix.columns),
             row_words: words,
-            parts,
+            parts: (0..matrix.rows).step_by(most).map(part).collect(),
         })
+    }
+
+    /// Reads the matrix from `source`, slice by slice, and uploads it; `progress` is told the bytes of each slice.
+    pub async fn fill<S: Source>(
+        &self,
+        gpu: &Gpu,
+        matrix: &Matrix,
+        source: &S,
+        progress: &mut impl FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let row_bytes = matrix.row_bytes();
+        let slice = (SLICE / row_bytes.max(4 * self.row_words)).max(4) / 4 * 4;
+        let mut repacked = Vec::new();
+        for part in &self.parts {
+            for at in (0..part.count).step_by(slice) {
+                let rows = slice.min(part.count - at);
+                let bytes = matrix.read_rows(source, part.row + at, rows).await?;
+                repacked.resize(rows * self.row_words, 0);
+                for (from, to) in bytes
+                    .chunks_exact(row_bytes)
+                    .zip(repacked.chunks_exact_mut(self.row_words))
+                {
+                    repack_row(matrix.block_type, matrix.columns, from, to);
+                }
+                gpu.write(
+                    &part.buffer,
+                    4 * (at * self.row_words) as u64,
+                    bytemuck::cast_slice(&repacked),
+                );
+                progress(bytes.len() as u64)?;
+            }
+        }
+        Ok(())
     }
 }
