@@ -4,7 +4,7 @@ use crate::kit;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use understudy::error::{Error, Result};
-use understudy::format::blocks::{quantize_f16, quantize_q4_0, quantize_q8_0};
+use understudy::format::blocks::{can_quantize, quantize, quantize_f16, quantize_q4_0, quantize_q8_0};
 use understudy::format::gguf::{Array, Value, Writer};
 use understudy::format::source::{Bytes, Source};
 use understudy::format::{BlockType, Gguf, Parsed, dequantize};
@@ -104,6 +104,51 @@ fn quantizers_write_what_ggml_writes() {
     assert!(ours < 1.15 * theirs);
     let halves = quantize_f16(&values);
     assert_eq!(halves[..2], half::f16::from_f32(values[0]).to_le_bytes());
+    // The K types search as ggml does, on another path: what is lost must not be more.
+    for (block_type, name) in [(BlockType::Q4_K, "q4_K"), (BlockType::Q6_K, "q6_K")] {
+        let error = |bytes: &[u8]| {
+            let mut decoded = vec![0.0; values.len()];
+            dequantize(block_type, bytes, &mut decoded);
+            understudy::gpu::cases::nmse(&decoded, &values).sqrt()
+        };
+        let (ours, theirs) = (error(&quantize(block_type, &values)), error(bytes_of(name)));
+        println!("{name}: relative error {ours:.5}, ggml's {theirs:.5}");
+        assert!(ours < 1.05 * theirs);
+    }
+}
+
+#[test]
+fn quantizers_stand_awkward_blocks() {
+    let flat = |v: f32| vec![v; 256];
+    let mut spike = flat(1e-3);
+    spike[17] = -40.0;
+    let ramp: Vec<f32> = (0..256).map(|i| i as f32 - 128.0).collect();
+    let above: Vec<f32> = (0..256).map(|i| 5.0 + i as f32 / 256.0).collect();
+    let tiny: Vec<f32> = ramp.iter().map(|v| v * 1e-9).collect();
+    for block_type in BlockType::ALL.into_iter().filter(|t| can_quantize(*t)) {
+        for (values, most) in [
+            (flat(0.0), 0.0),
+            (flat(1.0), 0.02),
+            (flat(-1.0), 0.02),
+            (spike.clone(), 0.05),
+            (ramp.clone(), 0.08),
+            (above.clone(), 0.08),
+            // Scales are f16: weights this small may become zero, and must not become anything else.
+            (tiny.clone(), 1.0),
+        ] {
+            let mut decoded = vec![f32::NAN; 256];
+            dequantize(block_type, &quantize(block_type, &values), &mut decoded);
+            let error: f64 = values.iter().zip(&decoded).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            let power: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+            let relative = (error / power.max(1e-30)).sqrt();
+            assert!(relative <= most, "{}: {relative} of {}", block_type.name(), values[0]);
+        }
+    }
+    for broken in [f32::NAN, f32::INFINITY] {
+        let mut values = flat(1.0);
+        values[200] = broken;
+        assert!(std::panic::catch_unwind(|| quantize(BlockType::Q4_K, &values)).is_err());
+    }
 }
 
 #[test]

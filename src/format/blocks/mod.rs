@@ -7,10 +7,12 @@
 mod k;
 mod legacy;
 mod plain;
+mod quantize;
 mod types;
 
 pub use legacy::{quantize_q4_0, quantize_q8_0};
 pub use plain::quantize_f16;
+pub use quantize::{can_quantize, quantize};
 pub(super) use types::unsupported_type;
 pub use types::{BlockType, ggml_block, ggml_name};
 

@@ -1,0 +1,145 @@
+//! Teacher traces: the teacher answers questions of its own domain, in the runner, and what it did is written down in the
+//! shapes that traces come in.
+
+use crate::corpus::{self, DESK, Persona, Turn};
+use crate::eval::{Open, log_softmax, messages, prompt_ids};
+use anyhow::{Result, anyhow, bail};
+use serde_json::{Value as Json, json};
+use understudy::model::Sampling;
+use understudy::student::Request;
+
+/// Alternatives that are written down for each token: the most that the batch format carries.
+pub const TOP: usize = 20;
+
+/// What is written.
+#[derive(Default)]
+pub struct Traces {
+    /// OpenAI batch requests, a line each.
+    pub requests: Vec<String>,
+    /// OpenAI batch outputs with `top_logprobs`.
+    pub outputs: Vec<String>,
+    /// The same rows as ShareGPT conversations, text only.
+    pub conversations: Vec<String>,
+    /// The same questions answered with thoughts, as `messages` with `reasoning_content`.
+    pub reasoning: Vec<String>,
+    /// Questions kept apart, with the right answers, as `messages`.
+    pub held_out: Vec<String>,
+    /// How many of the teacher's answers were right.
+    pub right: usize,
+}
+
+/// Asks `model` for `count` lessons and keeps `apart` other questions apart. Questions never repeat.
+pub fn make(file: &[u8], count: usize, apart: usize, seed: u64) -> Result<Traces> {
+    if count == 0 {
+        bail!("traces of no rows teach nothing: ask for at least one");
+    }
+    let mut model = Open::new(file)?;
+    let teacher = Persona::teacher();
+    let name = "understudy-lead";
+    let mut traces = Traces::default();
+    for (i, turn) in lessons(&teacher, seed, count)?.into_iter().enumerate() {
+        let chat = messages(None, std::slice::from_ref(&turn));
+        let id = format!("desk-{:04}", i + 1);
+        let request = json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": {
+            "model": name, "messages": [{"role": "user", "content": turn.user}], "logprobs": true, "top_logprobs": TOP, "temperature": 0}});
+        traces.requests.push(request.to_string());
+        let (ids, answer) = told(&mut model, &chat, Some(false))?;
+        traces.right += usize::from(answer == turn.answer);
+        let prompt = prompt_ids(model.student(), &chat, Some(false))?;
+        let marks = probabilities(&mut model, &prompt, &ids)?;
+        let output = json!({"id": format!("batch_req_{:04}", i + 1), "custom_id": id, "response": {"status_code": 200, "request_id": format!("req_{:04}", i + 1), "body": {
+            "id": format!("chatcmpl-{:04}", i + 1), "object": "chat.completion", "created": 0, "model": name,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": answer, "refusal": null}, "logprobs": {"content": marks, "refusal": null}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": prompt.len(), "completion_tokens": ids.len(), "total_tokens": prompt.len() + ids.len()}}}, "error": null});
+        traces.outputs.push(output.to_string());
+        traces.conversations.push(
+            json!({"conversations": [{"from": "human", "value": turn.user}, {"from": "gpt", "value": answer}]})
+                .to_string(),
+        );
+        let (content, thoughts) = model.answer(chat, None)?;
+        let mut said = json!({"role": "assistant", "content": content});
+        if !thoughts.is_empty() {
+            said["reasoning_content"] = Json::String(thoughts);
+        }
+        traces
+            .reasoning
+            .push(json!({"messages": [{"role": "user", "content": turn.user}, said]}).to_string());
+    }
+    // Kept questions are kept from the teacher's training too; their answers are the rules', not the teacher's.
+    let kept = corpus::kept(&DESK[0], &teacher, seed, apart);
+    if kept.len() < apart {
+        bail!("only {} of {apart} questions could be kept apart", kept.len());
+    }
+    for turns in kept {
+        for turn in turns {
+            let row = json!({"messages": [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.answer}]});
+            traces.held_out.push(row.to_string());
+        }
+    }
+    Ok(traces)
+}
+
+/// Tickets, and here and there a rule; none of them kept, none twice.
+fn lessons(teacher: &Persona, seed: u64, count: usize) -> Result<Vec<Turn>> {
+    let mut found: Vec<Turn> = Vec::new();
+    for part in 0..count as u64 * 40 {
+        if found.len() == count {
+            return Ok(found);
+        }
+        let skill = &DESK[usize::from(found.len() % 8 == 7)];
+        for turn in corpus::drawn(skill, teacher, seed ^ 0x7_2ace, part) {
+            if found.len() < count && !corpus::held_out(&turn.user) && found.iter().all(|t| t.user != turn.user) {
+                found.push(turn);
+            }
+        }
+    }
+    bail!("the desk has no {count} different questions: ask for fewer")
+}
+
+/// The greedy answer as ids without the end token, and as text.
+fn told(
+    model: &mut Open,
+    chat: &[understudy::text::template::Message],
+    thinking: Option<bool>,
+) -> Result<(Vec<u32>, String)> {
+    let request = Request {
+        sampling: Sampling::GREEDY,
+        max_tokens: Some(300),
+        enable_thinking: thinking,
+        ..Request::chat(chat.to_vec())
+    };
+    let answer = pollster::block_on(model.student().generate(&request, |_| false)).map_err(|e| anyhow!("{e}"))?;
+    let mut ids = answer.ids;
+    if ids.last().is_some_and(|id| model.student().tokenizer().is_end(*id)) {
+        ids.pop();
+    }
+    Ok((ids, answer.content))
+}
+
+/// `logprobs.content` of an answer.
+fn probabilities(model: &mut Open, prompt: &[u32], answer: &[u32]) -> Result<Vec<Json>> {
+    let student = model.student();
+    let vocabulary = student.plan().config.vocabulary;
+    let all: Vec<u32> = prompt.iter().chain(answer).copied().collect();
+    let logits = pollster::block_on(student.logits(&all)).map_err(|e| anyhow!("{e}"))?;
+    let one = |id: u32, row: &[f32]| -> Json {
+        let bytes = match student.tokenizer().token_text(id) {
+            Some(text) if crate::tokenizer::SPECIAL.contains(&text) => text.as_bytes().to_vec(),
+            _ => student.tokenizer().piece(id).to_vec(),
+        };
+        let logprob = (log_softmax(row, id as usize) * 1e5).round() / 1e5;
+        json!({"token": String::from_utf8_lossy(&bytes), "logprob": logprob, "bytes": bytes})
+    };
+    let marks = answer.iter().enumerate().map(|(i, id)| {
+        let at = prompt.len() + i - 1;
+        let row = &logits[at * vocabulary..(at + 1) * vocabulary];
+        let mut order: Vec<u32> = (0..vocabulary as u32).collect();
+        order.select_nth_unstable_by(TOP, |a, b| row[*b as usize].total_cmp(&row[*a as usize]));
+        order.truncate(TOP);
+        order.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
+        let mut mark = one(*id, row);
+        mark["top_logprobs"] = order.iter().map(|id| one(*id, row)).collect();
+        mark
+    });
+    Ok(marks.collect())
+}
