@@ -1,6 +1,8 @@
 //! The school's promises: the same text from the same seed, nothing kept from training in training, rows that are what
 //! the runner's template writes, files that say what the weights were, and refusals in words.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;

@@ -133,9 +133,11 @@ impl<'a> Pen<'a> {
                 .any(|word| low.strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '\''])));
             let x = self.below(100);
             if x < 60 {
-                text.push_str(if question { "?" } else { self.pick(&STOPS) });
+                let stop: &&str = if question { &"?" } else { self.pick(&STOPS) };
+                text.push_str(stop);
             } else if x < 63 {
-                text.push_str(self.pick(&ODD_STOPS));
+                let stop: &&str = self.pick(&ODD_STOPS);
+                text.push_str(stop);
             }
         }
         text

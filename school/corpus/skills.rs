@@ -409,7 +409,8 @@ pub(super) fn spell(pen: &mut Pen) -> Vec<Turn> {
             format!("The last letter of {w} is **{}**.", &w[w.len() - 1..]),
         ),
         7 => {
-            let letters = spaced(w, pen.pick(&SEPARATORS));
+            let between: &&str = pen.pick(&SEPARATORS);
+            let letters = spaced(w, between);
             pen.ask_exact(&format!("[what word is {letters}|which word is spelled {letters}|put the letters together: {letters}|read this: {letters}|{letters} spells]"), format!("It spells **{w}**."))
         }
         _ => {
