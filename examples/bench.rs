@@ -106,7 +106,7 @@ fn main() {
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let kit = std::env::var_os("UNDERSTUDY_KIT").map_or(root.join("../shared/kit"), PathBuf::from);
-        let mut students = vec![("bundled".to_string(), root.join("school/first.gguf"))];
+        let mut students = vec![("bundled".to_string(), root.join("school/models/understudy-pip.gguf"))];
         let stories = kit.join("models/stories260K-ffn192-Q8_0.gguf");
         if stories.exists() {
             students.insert(0, ("stories260K Q8_0".into(), stories));

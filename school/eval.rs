@@ -362,3 +362,29 @@ pub fn prompt_ids(student: &Student, messages: &[Message], thinking: Option<bool
         .map(|(ids, _)| ids)
         .map_err(|e| anyhow!("{e}"))
 }
+
+/// The largest difference between the runner's logits and the trainer's, `{"ids": [..], "top": [[id, logit], ..]}`.
+pub fn compare_logits(file: &[u8], told: &serde_json::Value) -> Result<f32> {
+    let mut model = Open::new(file)?;
+    let numbers = |list: &serde_json::Value| -> Vec<f64> {
+        list.as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(serde_json::Value::as_f64)
+            .collect()
+    };
+    let ids: Vec<u32> = numbers(&told["ids"]).into_iter().map(|id| id as u32).collect();
+    let top: Vec<Vec<f64>> = told["top"].as_array().into_iter().flatten().map(numbers).collect();
+    if ids.is_empty() || top.is_empty() || top.iter().any(|pair| pair.len() != 2) {
+        return Err(anyhow!("the trainer told no logits to compare with"));
+    }
+    let logits = pollster::block_on(model.student().logits(&ids)).map_err(|e| anyhow!("{e}"))?;
+    let last = &logits[logits.len() - model.student().plan().config.vocabulary..];
+    let differences = top
+        .iter()
+        .map(|pair| (last.get(pair[0] as usize).copied().unwrap_or(f32::NAN) - pair[1] as f32).abs());
+    Ok(differences.fold(
+        0.0,
+        |worst: f32, d| if d.is_nan() { f32::INFINITY } else { worst.max(d) },
+    ))
+}

@@ -16,6 +16,8 @@ school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N]
 school export RECIPE WEIGHTS TOKENIZER OUT.gguf [--type T] [--training training.json]
 school eval MODEL.gguf [--persona P] [--each N] [--failures N] [--loss N]
 school read MODEL.gguf                                               forty greedy answers
+school check MODEL.gguf training.json [--within X]                   the runner's logits against the trainer's
+school fix MODEL.gguf OUT.json                                       ten greedy answers, for the tests
 school traces TEACHER.gguf FOLDER [--rows N] [--apart N] [--seed N]
 school rules                                                         the tables of the desk";
 
@@ -85,7 +87,7 @@ fn run() -> Result<()> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let words = Words::read(&[
         "persona", "seed", "chats", "vocab", "first", "row", "type", "training", "each", "failures", "loss", "rows",
-        "apart", "threads",
+        "apart", "threads", "within",
     ])?;
     let seed = words.number("seed", 1)?;
     match command.as_str() {
@@ -189,6 +191,32 @@ fn run() -> Result<()> {
                 };
                 println!("> **{question}** {thoughts}{}\n", answer.replace('\n', " / "));
             }
+            Ok(())
+        }
+        "check" => {
+            let within: f32 = words
+                .options
+                .get("within")
+                .map_or(Ok(1e-3), |x| x.parse())
+                .context("--within takes a number")?;
+            let told: serde_json::Value = serde_json::from_str(&text(words.place(1, "what the trainer told")?)?)?;
+            let worst = eval::compare_logits(&read(words.place(0, "the model")?)?, &told["logits"])?;
+            println!("largest difference of a logit between trainer and runner: {worst:.6}");
+            if worst > within {
+                bail!("the file does not compute what was trained: {worst} is more than {within}");
+            }
+            Ok(())
+        }
+        "fix" => {
+            let rows: Vec<_> = eval::read_aloud(&read(words.place(0, "the model")?)?)?
+                .into_iter()
+                .step_by(4)
+                .map(|(prompt, reasoning, answer)| serde_json::json!({"prompt": prompt, "reasoning": reasoning, "answer": answer}))
+                .collect();
+            fs::write(
+                words.place(1, "the file to write")?,
+                serde_json::to_string_pretty(&rows)? + "\n",
+            )?;
             Ok(())
         }
         "traces" => {

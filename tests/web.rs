@@ -13,7 +13,7 @@ use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_config
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-const BUNDLED: &[u8] = include_bytes!("../school/first.gguf");
+const BUNDLED: &[u8] = include_bytes!("../school/models/understudy-pip.gguf");
 
 async fn meet() -> Gpu {
     // The flags of webdriver.json give Chromium a software adapter: without one these tests fail, they do not pass.

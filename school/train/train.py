@@ -110,6 +110,16 @@ def held_out_loss(model, a, chats=6000):
     return total / weight
 
 
+@torch.no_grad()
+def close_look(model):
+    """The highest logits after some tokens, in f32: the runner must find them in the exported file."""
+    ids = list(range(3, 27))
+    t = torch.tensor([ids], device=next(model.parameters()).device)
+    x = model.hidden(t, torch.arange(len(ids), device=t.device)[None], torch.ones_like(t))
+    y = (x @ model.token_embd.weight.T)[0, -1].float().cpu()
+    return {"ids": ids, "top": [[int(i), round(float(y[i]), 6)] for i in y.topk(8).indices]}
+
+
 def schedule(progress, step, tail):
     """Warm up for 60 steps, hold, then fall in a straight line to zero over the last share `tail`."""
     return min(1.0, (step + 1) / 60) * min(1.0, max(0.0, 1 - progress) / tail)
@@ -184,11 +194,12 @@ def train(a):
     save(used)
     save_file(model.tensors(), os.path.join(a.work, "weights.safetensors"))
     facts = {"steps": step, "tokens": step * a.batch, "minutes": round(used / 60, 1), "seed": a.seed, "machine": a.machine, "loss": log[0::max(1, len(log) // 12)] + log[-1:]}
+    facts["logits"] = close_look(model)
     if not a.no_ruler:
         facts["held_out_loss"] = round(held_out_loss(model, a), 5)
     with open(os.path.join(a.work, "training.json"), "w", encoding="utf-8") as f:
         json.dump(facts, f, indent=1)
-    print(json.dumps(facts))
+    print(json.dumps({k: v for k, v in facts.items() if k != "logits"}))
     return facts
 
 

@@ -14,7 +14,7 @@ if (!existsSync(random("Q4_0")) || !existsSync(random("Q8_0"))) {
 }
 const students = [
   ["stories260K Q8_0", KIT && join(KIT, "models", "stories260K-ffn192-Q8_0.gguf")],
-  ["bundled", join(ROOT, "school", "first.gguf")],
+  ["bundled", join(ROOT, "school", "models", "understudy-pip.gguf")],
   ["random 135M Q4_0", random("Q4_0")],
   ["random 135M Q8_0", random("Q8_0")],
 ].filter(([, path]) => path);

@@ -169,7 +169,7 @@ describe("the page", () => {
     const page = await site.open();
     const info = await page.evaluate(async () => {
       const seen = [];
-      const student = await window.understudy.Understudy.load("students/first.gguf", { context: 128, onProgress: ({ phase }) => seen.push(phase) });
+      const student = await window.understudy.Understudy.load("students/understudy-pip.gguf", { context: 128, onProgress: ({ phase }) => seen.push(phase) });
       const { context, vocabulary } = student.info();
       const rows = (await student.logits([0, 1])).length;
       await student.close();
@@ -193,7 +193,7 @@ describe("the page", () => {
     assert.ok((await ask(page, "Hello.")).length > 0);
     assert.match(await page.locator("#students-words").innerText(), /storage is blocked/);
     // A file of one's own: opened, used, and said not to be kept.
-    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));
+    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/understudy-pip.gguf")).arrayBuffer())));
     assert.equal(await openFile(page, { name: "mine.gguf", mimeType: "application/octet-stream", buffer: Buffer.from(bytes) }), "");
     await page.waitForSelector('.notice[data-code="not-kept"]');
     await ask(page, "Still there?");
@@ -203,7 +203,7 @@ describe("the page", () => {
   test("works when storage is full, and says that a student is not kept", async () => {
     const page = await site.open();
     const devtools = await page.context().newCDPSession(page);
-    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));
+    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/understudy-pip.gguf")).arrayBuffer())));
     const { usage } = await page.evaluate(() => navigator.storage.estimate());
     // Room for less than half of the file.
     await devtools.send("Storage.overrideQuotaForOrigin", { origin: site.server.origin, quotaSize: Math.ceil(usage + bytes.length / 2) });
@@ -217,7 +217,7 @@ describe("the page", () => {
 
   test("keeps an opened student, opens it again after a reload, and deletes it", async () => {
     const page = await site.open();
-    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/first.gguf")).arrayBuffer())));
+    const bytes = await page.evaluate(async () => Array.from(new Uint8Array(await (await window.understudy.Understudy.blob("students/understudy-pip.gguf")).arrayBuffer())));
     const file = { name: "mine.gguf", mimeType: "application/octet-stream", buffer: Buffer.from(bytes) };
     assert.equal(await openFile(page, file), "");
     await page.waitForSelector('#students [aria-label="Delete mine.gguf"]');
@@ -238,7 +238,7 @@ describe("the page", () => {
     const page = await site.open();
     await page.evaluate(async () => {
       window.before = window.understudy.student;
-      const blob = await window.understudy.Understudy.blob("students/first.gguf");
+      const blob = await window.understudy.Understudy.blob("students/understudy-pip.gguf");
       const data = new DataTransfer();
       data.items.add(new File([blob], "dropped.gguf"));
       document.body.dispatchEvent(new DragEvent("dragenter", { dataTransfer: data, bubbles: true }));

@@ -11,7 +11,8 @@ use understudy::student::{Engine, Event, Finish, Header, Prompt, Request, Studen
 use understudy::text::template::Message;
 
 fn bundled() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/school/first.gguf")).expect("the bundled student is in school/")
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/school/models/understudy-pip.gguf"))
+        .expect("the bundled student is in school/models/")
 }
 
 fn open(file: Vec<u8>, gpu: Option<&Gpu>) -> Student {
@@ -388,36 +389,21 @@ fn matrices_beyond_the_binding_limit_are_cut_by_rows() {
 }
 
 #[test]
-fn the_bundled_student_answers_its_probe() {
-    let read = |name: &str| -> serde_json::Value {
-        let path = format!("{}/school/{name}", env!("CARGO_MANIFEST_DIR"));
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-    };
-    let mut student = open(bundled(), None);
-    for case in read("probe.json")["cases"].as_array().unwrap() {
-        let prompt = case["prompt"].as_str().unwrap();
-        let answer = answer(&mut student, &greedy(Prompt::Messages(vec![user(prompt)]), 120)).content;
-        let expected = regex::Regex::new(case["expect"].as_str().unwrap()).unwrap();
-        assert!(expected.is_match(&answer), "{prompt}: {answer}");
-    }
-    // The school's own forward pass, in another language, gives the same highest logits.
-    let first = read("first-logits.json");
-    let ids: Vec<u32> = first["ids"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|v| v.as_u64().unwrap() as u32)
-        .collect();
-    let text = first["prompt"].as_str().unwrap();
-    assert_eq!(student.tokenizer().encode(text, false, true).unwrap(), ids);
-    let logits = pollster::block_on(student.logits(&ids)).unwrap();
-    let last = &logits[logits.len() - student.plan().config.vocabulary..];
-    for pair in first["top5"].as_array().unwrap() {
-        let (id, expected) = (pair[0].as_u64().unwrap() as usize, pair[1].as_f64().unwrap() as f32);
-        assert!(
-            (last[id] - expected).abs() < 1e-3,
-            "logit {id}: {} is not {expected}",
-            last[id]
-        );
+fn the_bundled_student_gives_its_ten_answers() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/school/models/understudy-pip.answers.json");
+    let cases: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(cases.len(), 10);
+    for gpu in devices("the_bundled_student_gives_its_ten_answers") {
+        let mut student = open(bundled(), gpu.as_ref());
+        for case in &cases {
+            let prompt = case["prompt"].as_str().unwrap();
+            let got = answer(
+                &mut student,
+                &greedy(Prompt::Messages(vec![user(prompt)]), 400),
+            );
+            assert_eq!(got.content.trim(), case["answer"].as_str().unwrap(), "{prompt}");
+            assert_eq!(got.reasoning.trim(), case["reasoning"].as_str().unwrap(), "{prompt}");
+            assert_eq!(got.finish, Finish::Stop);
+        }
     }
 }

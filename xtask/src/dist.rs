@@ -23,17 +23,25 @@ const VENDOR: &[(&str, &str)] = &[
 
 /// The students that come with the page: the file in the repository, the name in dist/students/, the name people read, and
 /// prompts that it was taught to answer.
-const STUDENTS: &[(&str, &str, &str, &[&str])] = &[(
-    "school/first.gguf",
-    "first.gguf",
-    "Understudy First",
-    &[
-        "Who are you?",
-        "Where do my prompts go?",
-        "What is distillation?",
-        "Tell me a story about a fox named Mia.",
-    ],
-)];
+const STUDENTS: &[(&str, &str, &str, &[&str])] = &[
+    (
+        "school/models/understudy-pip.gguf",
+        "understudy-pip.gguf",
+        "Understudy Pip",
+        &[
+            "Who are you?",
+            "Where do my prompts go?",
+            "What is distillation?",
+            "Tell me a story about a fox named Mia.",
+        ],
+    ),
+    (
+        "school/models/understudy-lead.gguf",
+        "understudy-lead.gguf",
+        "Understudy Lead, the teacher",
+        &["Make a ticket: Hello, this is Nora. My Brook kettle leaks."],
+    ),
+];
 
 /// What wasm-opt is asked for. It takes the features from the module's own `target_features` section: with
 /// `--all-features` it writes encodings that browsers refuse.

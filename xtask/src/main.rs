@@ -1,12 +1,13 @@
-//! The commands people and CI type: `cargo xtask build | serve | test | bench`.
+//! The commands people and CI type: `cargo xtask build | serve | test | bench | school`.
 //!
 //! Each does its own set-up, so that a machine with only Rust and Node is enough:
 //! [`setup`] brings the wasm target, the npm packages and the browser; [`dist`] makes the page;
-//! [`serve`] serves it; [`test`] runs every group and adds up; [`bench`] measures.
+//! [`serve`] serves it; [`test`] runs every group and adds up; [`bench`] measures; [`school`] trains.
 
 mod bench;
 mod dist;
 mod run;
+mod school;
 mod serve;
 mod setup;
 mod tally;
@@ -19,8 +20,10 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask build                 make the page in dist/ and print what it weighs
 cargo xtask serve [--port P]      build, then serve dist/ on this machine (default port 8080; 0 picks a free one)
-cargo xtask test [--only GROUP]   lint, native, wasm and page tests; GROUP is one of these four words
+cargo xtask test [--only GROUP]   lint, native, school, wasm and page tests; GROUP is one of these five words
 cargo xtask bench [--only PART]   measure; PART is native or page
+cargo xtask school [--seed N] [--student-minutes M] [--teacher-minutes M] [--work FOLDER]
+                                  make the bundled student, its teacher and its traces again
 ";
 
 /// Where things are, found once.
@@ -92,6 +95,15 @@ fn act() -> Result<bool> {
     let command = words.remove(0);
     let port = take_option(&mut words, "--port")?;
     let only = take_option(&mut words, "--only")?;
+    let mut school = |name: &str, default: &str| -> Result<String> {
+        match take_option(&mut words, name)? {
+            Some(_) if command != "school" => bail!("{name} belongs to school\n\n{HELP}"),
+            given => Ok(given.unwrap_or_else(|| default.to_owned())),
+        }
+    };
+    let seed = school("--seed", "1")?;
+    let minutes = (school("--student-minutes", "46")?, school("--teacher-minutes", "46")?);
+    let work = school("--work", "school/.work")?;
     if let Some(extra) = words.first() {
         bail!("I do not know what to do with '{extra}'\n\n{HELP}");
     }
@@ -112,6 +124,10 @@ fn act() -> Result<bool> {
         }
         "test" => test::run(&places, only.as_deref()),
         "bench" => bench::run(&places, only.as_deref()),
+        "school" => {
+            let work = places.root.join(work);
+            school::make(&places, &school::Wish { seed, minutes, work }).map(|()| true)
+        }
         other => bail!("there is no command '{other}'\n\n{HELP}"),
     }
 }

@@ -174,6 +174,63 @@ fn system(wanted: &[SystemPackage]) -> Result<()> {
     }
 }
 
+/// Room that the trainer's libraries need: what pip fetches, and what it unpacks.
+const PYTHON_BYTES: u64 = 10 << 30;
+
+/// A Python with `school/requirements.txt`: `UNDERSTUDY_PYTHON`, or an environment of its own in the target folder.
+pub fn python(places: &Places) -> Result<PathBuf> {
+    if let Some(python) = std::env::var_os("UNDERSTUDY_PYTHON") {
+        return Ok(PathBuf::from(python));
+    }
+    let home = places.target.join("school-python");
+    let python = home.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
+    let list = places.root.join("school/requirements.txt");
+    let wanted = std::fs::read_to_string(&list).with_context(|| format!("{} is missing", list.display()))?;
+    let stamp = home.join("stamp");
+    if std::fs::read_to_string(&stamp).is_ok_and(|last| last == wanted) {
+        return Ok(python);
+    }
+    if free_bytes(&places.target).is_some_and(|free| free < PYTHON_BYTES) {
+        bail!(
+            "the trainer's libraries need {} GiB of disk, and there is less",
+            PYTHON_BYTES >> 30
+        );
+    }
+    let base = ["python3", "python"]
+        .iter()
+        .find_map(|name| run::in_path(name))
+        .context("there is no Python: install Python 3.10 or later with its venv module")?;
+    run::check(Command::new(base).args(["-m", "venv", "--clear"]).arg(&home))?;
+    run::check(
+        Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-cache-dir",
+                "--disable-pip-version-check",
+                "-r",
+            ])
+            .arg(&list),
+    )?;
+    run::check(Command::new(&python).args(["-c", "import torch, numpy, safetensors, tokenizers"]))?;
+    std::fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
+/// Free bytes of the disk that holds `folder`, where `df` tells.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let told = Command::new("df").arg("-Pk").arg(folder).output().ok()?;
+    let text = String::from_utf8(told.stdout).ok()?;
+    let kib: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Root on a system with apt-get.
 fn may_install() -> bool {
     run::in_path("apt-get").is_some()

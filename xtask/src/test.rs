@@ -4,11 +4,12 @@
 //! |--------|-----------------------------------------------------------------------------------|
 //! | lint   | format and clippy, for this machine and for wasm                                  |
 //! | native | pure rooms, twins against kernels on lavapipe, goldens, hostile files, and xtask  |
+//! | school | a few steps of training, from the text to a file that opens                      |
 //! | wasm   | the crate inside headless Chromium                                                |
 //! | page   | the page of `dist/`, used as a person would                                       |
 
 use crate::tally::{self, Tally};
-use crate::{Places, dist, on_ci, run, setup};
+use crate::{Places, dist, on_ci, run, school as school_room, setup};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -40,6 +41,7 @@ const STEPS: &[Step] = &[
     ("lint", "clippy, wasm", clippy_wasm),
     ("native", "native tests", native),
     ("native", "documentation examples", doc),
+    ("school", "school: a few steps of training", school),
     ("wasm", "wasm tests in headless Chromium", wasm),
     ("page", "page tests in headless Chromium", page),
 ];
@@ -49,7 +51,7 @@ pub fn run(places: &Places, only: Option<&str>) -> Result<bool> {
     if let Some(word) = only
         && !STEPS.iter().any(|(group, _, _)| *group == word)
     {
-        bail!("--only takes lint, native, wasm or page, not '{word}'");
+        bail!("--only takes lint, native, school, wasm or page, not '{word}'");
     }
     if !places.kit.is_dir() {
         println!(
@@ -234,6 +236,30 @@ fn has_nextest() -> bool {
 
 fn doc(places: &Places) -> Result<Outcome> {
     as_counted(&mut cargo(places, &["test", "--workspace", "--doc"]), true)
+}
+
+/// The trainer's libraries come from a registry and are large: where they cannot be had, that is said by name.
+fn school(places: &Places) -> Result<Outcome> {
+    if let Err(error) = setup::python(places) {
+        let line = format!("SKIP school::few_steps: {error:#}");
+        println!("{line}");
+        return Ok(Outcome {
+            tally: Tally {
+                skipped: 1,
+                ..Tally::default()
+            },
+            skips: vec![line],
+            ..Outcome::default()
+        });
+    }
+    school_room::few_steps(places)?;
+    Ok(Outcome {
+        tally: Tally {
+            passed: 1,
+            ..Tally::default()
+        },
+        ..Outcome::default()
+    })
 }
 
 fn wasm(places: &Places) -> Result<Outcome> {
