@@ -1,6 +1,8 @@
 // matmul: y[t, FIRST + STEP n] = sum_k x[t, k] W[n, k] + bias[n] (+ y)                                 (prefill)
 // x (state.rows, 8 GROUPS) f32, W: COUNT rows from row ROW of the whole matrix, 8 GROUPS columns, any block format,
 // bias (N), y (state.rows, STRIDE) f32.
+// LORA: z B^T is added in front of the bias; B (N, RANK), z (state.rows, PARTS, RANK), a column n takes the z of its
+// tensor: see lib/lora. SCALED: results are multiplied by bias[n % RANK], which is how z = s (h A^T) is made.
 // Workgroup: a tile of 32 rows t and 64 columns n, over k in steps of 32 through 12 KiB of workgroup memory;
 // thread (of 64): 4 rows by 8 columns in registers. f32 sums in the order of k.
 // Preconditions: padding columns of x and W are 0.
@@ -13,12 +15,16 @@ override STEP: u32 = 1u;
 override STRIDE: u32;
 override BIAS: bool = false;
 override ADD: bool = false;
+override SCALED: bool = false;
+override LORA: bool = false;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> w: array<u32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read> state: State;
+@group(0) @binding(3) var<storage, read> lora_b: array<f32>;
+@group(0) @binding(4) var<storage, read> lora_z: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read> state: State;
 
 // [k][t] and [k][n], so that the inner loop reads whole vectors.
 var<workgroup> x_tile: array<vec4<f32>, 256>;
@@ -84,6 +90,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let n = n0 + 8u * mine_n + j;
             if (t < state.rows && n < COUNT) {
                 var value = select(high[i][j % 4u], low[i][j % 4u], j < 4u);
+                if (LORA) {
+                    let b = RANK * (ROW + n);
+                    let z = RANK * (PARTS * t + lora_part(ROW + n));
+                    for (var r = 0u; r < RANK; r += 1u) {
+                        value += lora_b[b + r] * lora_z[z + r];
+                    }
+                }
+                if (SCALED) {
+                    value *= bias[(ROW + n) % RANK];
+                }
                 if (BIAS) {
                     value += bias[ROW + n];
                 }

@@ -2,6 +2,8 @@
 // W: COUNT rows from row ROW of the whole matrix (a matrix beyond the binding limit comes in parts), 8 GROUPS columns, any
 // block format; x row state.head_row of (rows, 8 GROUPS), gain (8 GROUPS), bias (N), result n goes to y[FIRST + STEP n].
 // GATE: rows come in pairs (gate, up) and y[i] = silu(gate_i) up_i: half as many results.
+// LORA: B z is added in front of the bias; B (N, RANK), z (parts, RANK), a row takes the z of its tensor: see lib/lora.
+// SCALED: results are multiplied by bias[n % RANK], which is how z = s (A h) is made.
 // Workgroup: 4 rows, folded over x and y of the grid; thread: groups of 8 columns of all 4 rows. f32 sums; the norm's
 // scale is one factor of the whole row, so it is applied to the finished sum. Preconditions: padding columns are 0.
 override GROUPS: u32;
@@ -15,6 +17,8 @@ override NORM: bool = false;
 override BIAS: bool = false;
 override ADD: bool = false;
 override GATE: bool = false;
+override SCALED: bool = false;
+override LORA: bool = false;
 override EPS: f32 = 0.0;
 override WG: u32 = 64u;
 
@@ -22,8 +26,10 @@ override WG: u32 = 64u;
 @group(0) @binding(1) var<storage, read> w: array<u32>;
 @group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<storage, read> state: State;
+@group(0) @binding(4) var<storage, read> lora_b: array<f32>;
+@group(0) @binding(5) var<storage, read> lora_z: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read> state: State;
 
 fn dot8(row: u32, group: u32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     let values = weights8(row * ROW_WORDS, group);
@@ -61,30 +67,43 @@ fn main(
         let mean = workgroup_sum(vec4<f32>(squares), lane).x / f32(COLUMNS);
         sums *= inverseSqrt(mean + EPS);
     }
+    let at = rows + vec4<u32>(ROW);
+    if (LORA) {
+        let z = RANK * vec4<u32>(lora_part(at.x), lora_part(at.y), lora_part(at.z), lora_part(at.w));
+        var added = vec4<f32>();
+        for (var j = lane; j < RANK; j += WG) {
+            let b = RANK * at + vec4<u32>(j);
+            added += vec4<f32>(lora_b[b.x], lora_b[b.y], lora_b[b.z], lora_b[b.w])
+                * vec4<f32>(lora_z[z.x + j], lora_z[z.y + j], lora_z[z.z + j], lora_z[z.w + j]);
+        }
+        sums += workgroup_sum(added, lane);
+    }
     if (lane != 0u) {
         return;
     }
+    if (SCALED) {
+        sums *= vec4<f32>(bias[at.x % RANK], bias[at.y % RANK], bias[at.z % RANK], bias[at.w % RANK]);
+    }
     if (BIAS) {
-        let at = rows + vec4<u32>(ROW);
         sums += vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
     }
     if (GATE) {
         let gates = sums.xz;
         let products = gates / (1.0 + exp(-gates)) * sums.yw;
-        let at = (ROW + first) / 2u;
-        y[at] = products.x;
+        let pair = (ROW + first) / 2u;
+        y[pair] = products.x;
         if (first + 2u < COUNT) {
-            y[at + 1u] = products.y;
+            y[pair + 1u] = products.y;
         }
         return;
     }
     for (var i = 0u; i < 4u; i += 1u) {
         if (first + i < COUNT) {
-            let at = FIRST + STEP * (ROW + first + i);
+            let place = FIRST + STEP * (ROW + first + i);
             if (ADD) {
-                y[at] += sums[i];
+                y[place] += sums[i];
             } else {
-                y[at] = sums[i];
+                y[place] = sums[i];
             }
         }
     }

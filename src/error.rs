@@ -67,6 +67,11 @@ pub enum Error {
         /// Which setting, and its range.
         what: String,
     },
+    /// An adapter that cannot be used, here or with this student.
+    Adapter {
+        /// What was found.
+        what: String,
+    },
     /// No usable GPU.
     NoDevice {
         /// Why.
@@ -126,6 +131,7 @@ impl Error {
             Self::DoesNotFit { .. } => "does-not-fit",
             Self::PromptTooLong { .. } => "prompt-too-long",
             Self::Request { .. } => "bad-request",
+            Self::Adapter { .. } => "adapter",
             Self::NoDevice { .. } => "no-device",
             Self::DeviceLost { .. } => "device-lost",
             Self::Device { .. } => "device",
@@ -158,6 +164,9 @@ impl Error {
                 "Shorten the message, start a new chat, or open the student with a longer context.".into()
             }
             Self::Request { .. } => "Correct the setting and send again.".into(),
+            Self::Adapter { .. } => {
+                "Choose an adapter that was made for this very student, as a GGUF file or a PEFT folder.".into()
+            }
             Self::NoDevice { .. } => {
                 "The slower CPU engine can take over; for speed, use a browser with WebGPU switched on.".into()
             }
@@ -202,6 +211,7 @@ impl fmt::Display for Error {
                 write!(f, "The prompt has {tokens} tokens and the context holds {context}.")
             }
             Self::Request { what } => write!(f, "The request cannot be served: {what}."),
+            Self::Adapter { what } => write!(f, "The adapter cannot be used: {what}."),
             Self::NoDevice { what } => write!(f, "No GPU can be used here: {what}."),
             Self::DeviceLost { what } => write!(f, "The GPU was lost: {what}."),
             Self::Device { what } => write!(f, "The GPU refused the work: {what}."),

@@ -2,9 +2,11 @@
 
 use crate::cpu;
 use crate::error::{Error, Result};
+use crate::format::adapter::Adapter;
 use crate::format::source::Source;
 use crate::format::{BlockType, Gguf, Parsed};
 use crate::gpu::{self, Gpu};
+use crate::model::lora::Stack;
 use crate::model::memory::Fit;
 use crate::model::sampler::BROKEN;
 use crate::model::{Plan, Sampling};
@@ -53,6 +55,8 @@ pub struct Student {
     engine: Engine,
     /// Tokens whose keys and values are in the cache, in order.
     cached: Vec<u32>,
+    /// Attached adapters with their scales, in the order of attaching.
+    adapters: Vec<(Adapter, f32)>,
 }
 
 /// What to answer.
@@ -270,6 +274,7 @@ impl Student {
             fit,
             engine,
             cached: Vec::new(),
+            adapters: Vec::new(),
         })
     }
 
@@ -305,6 +310,78 @@ impl Student {
     pub fn engine(&mut self) -> &mut Engine {
         self.cached.clear();
         &mut self.engine
+    }
+
+    /// Lays an adapter beside the weights at the scale `scale` (1: as trained), and gives its number.
+    ///
+    /// Errors: [`Error::Adapter`] where it was made for another student, [`Error::Request`] for a scale that is not finite, and
+    /// what the device refuses. What was attached before stays then.
+    pub async fn attach(&mut self, adapter: Adapter, scale: f32) -> Result<usize> {
+        check_scale(scale)?;
+        self.adapters.push((adapter, scale));
+        let laid = self.lay().await;
+        if laid.is_err() {
+            self.adapters.pop();
+        }
+        laid.map(|()| self.adapters.len() - 1)
+    }
+
+    /// Takes adapter number `k` away; later ones move up.
+    pub async fn detach(&mut self, k: usize) -> Result<()> {
+        self.check_adapter(k)?;
+        let taken = self.adapters.remove(k);
+        let laid = self.lay().await;
+        if laid.is_err() {
+            self.adapters.insert(k, taken);
+        }
+        laid
+    }
+
+    /// Sets the scale of adapter number `k`: nothing is loaded again.
+    pub async fn set_adapter_scale(&mut self, k: usize, scale: f32) -> Result<()> {
+        self.check_adapter(k)?;
+        check_scale(scale)?;
+        self.adapters[k].1 = scale;
+        let stack = self.stack()?;
+        // Keys and values in the cache are those of the old scale.
+        self.cached.clear();
+        match &mut self.engine {
+            Engine::Cpu(engine) => engine.set_scales(&stack.scales),
+            Engine::Gpu(engine) => {
+                engine.settle().await?;
+                engine.set_scales(&stack.scales);
+            }
+        }
+        Ok(())
+    }
+
+    /// The attached adapters with their scales.
+    pub fn adapters(&self) -> &[(Adapter, f32)] {
+        &self.adapters
+    }
+
+    fn check_adapter(&self, k: usize) -> Result<()> {
+        if k < self.adapters.len() {
+            return Ok(());
+        }
+        Err(Error::Request {
+            what: format!("there is no adapter number {k}: {} are attached", self.adapters.len()),
+        })
+    }
+
+    fn stack(&self) -> Result<Stack> {
+        let list: Vec<(&Adapter, f32)> = self.adapters.iter().map(|(adapter, scale)| (adapter, *scale)).collect();
+        Stack::new(self.plan(), &list)
+    }
+
+    async fn lay(&mut self) -> Result<()> {
+        let stack = self.stack()?;
+        self.cached.clear();
+        match &mut self.engine {
+            Engine::Cpu(engine) => engine.attach(stack),
+            Engine::Gpu(engine) => engine.attach(&stack).await?,
+        }
+        Ok(())
     }
 
     /// Positions of its context.
@@ -533,6 +610,15 @@ impl Student {
     pub fn block_types(&self) -> BTreeMap<&'static str, u64> {
         block_types(&self.gguf)
     }
+}
+
+fn check_scale(scale: f32) -> Result<()> {
+    if scale.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Request {
+        what: "an adapter's scale is a number, usually from 0 to 1.5".into(),
+    })
 }
 
 /// Lets other work of the thread go on between pieces of CPU work.

@@ -2,10 +2,13 @@
 
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
-use super::{Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
+use super::{Lora, Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
 use crate::error::Result;
+use crate::format::BlockType;
 use crate::format::source::Source;
-use crate::model::{Plan, Sampling, Slot, Step};
+use crate::model::lora::{Change, Stack};
+use crate::model::{MatrixId, Plan, Sampling, Slot, Step};
+use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
 const SLICE: usize = 4 << 20;
@@ -23,6 +26,9 @@ pub struct Engine {
     v_cache: Vec<Vec<f32>>,
     context: usize,
     slots: Slots,
+    /// Attached adapters: for each changed matrix its A as weights, and the change.
+    changes: HashMap<MatrixId, (Weights, Change)>,
+    scales: Vec<f32>,
     position: usize,
     token: u32,
     draw: u32,
@@ -100,11 +106,34 @@ impl Engine {
             turns,
             context,
             slots: Slots::default(),
+            changes: HashMap::new(),
+            scales: Vec::new(),
             position: 0,
             token: 0,
             draw: 0,
             sampling: Sampling::GREEDY,
         })
+    }
+
+    /// Lays adapters beside the weights; an empty stack takes them away. What is in the cache was made without them.
+    pub fn attach(&mut self, stack: Stack) {
+        self.scales = stack.scales;
+        let a_of = |change: Change| {
+            let columns = self.plan.matrices[change.matrix].columns;
+            let a = Weights {
+                block_type: BlockType::F32,
+                rows: change.a.len() / columns,
+                columns,
+                bytes: change.a.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            };
+            (change.matrix, (a, change))
+        };
+        self.changes = stack.changes.into_iter().map(a_of).collect();
+    }
+
+    /// New factors of the attached adapters, [`Stack::scales`].
+    pub fn set_scales(&mut self, scales: &[f32]) {
+        self.scales = scales.to_vec();
     }
 
     /// The plan that is run.
@@ -227,12 +256,27 @@ impl Engine {
                     let stride = self.plan.width(*output);
                     y.resize(rows * stride, 0.0);
                     let x = self.slots.take(*input).as_slice();
+                    let change = self.changes.get(matrix);
+                    let mut z = Vec::new();
                     if rows == 1 {
+                        let norm = norm.map(|gain| (gain, epsilon));
+                        let lora = change.map(|(a, change)| {
+                            let scaled = Fused {
+                                norm,
+                                scale: Some(&self.scales),
+                                ..Fused::default()
+                            };
+                            z.resize(a.rows, 0.0);
+                            matvec::matvec(a, x, scaled, 0, 1, &mut z);
+                            beside(change, &z, self.scales.len())
+                        });
                         let fused = Fused {
-                            norm: norm.map(|gain| (gain, epsilon)),
+                            norm,
                             bias,
                             add: *add,
                             gate: *gate,
+                            lora,
+                            ..Fused::default()
                         };
                         matvec::matvec(w, x, fused, *first, *step, &mut y);
                     } else {
@@ -245,12 +289,28 @@ impl Engine {
                             }
                             None => x,
                         };
+                        let lora = change.map(|(a, change)| {
+                            let scaled = matmul::Fused {
+                                scale: Some(&self.scales),
+                                ..matmul::Fused::default()
+                            };
+                            z.resize(rows * a.rows, 0.0);
+                            matmul::matmul(a, x, scaled, 0, 1, a.rows, &mut z);
+                            beside(change, &z, self.scales.len())
+                        });
+                        let mut fused = matmul::Fused {
+                            bias,
+                            add: *add,
+                            lora,
+                            ..matmul::Fused::default()
+                        };
                         if *gate {
                             let mut pairs = vec![0.0; rows * w.rows];
-                            matmul::matmul(w, x, bias, false, 0, 1, w.rows, &mut pairs);
+                            fused.add = false;
+                            matmul::matmul(w, x, fused, 0, 1, w.rows, &mut pairs);
                             swiglu::swiglu(&pairs, &mut y);
                         } else {
-                            matmul::matmul(w, x, bias, *add, *first, *step, stride, &mut y);
+                            matmul::matmul(w, x, fused, *first, *step, stride, &mut y);
                         }
                     }
                     *self.slots.take(*output) = y;
@@ -296,5 +356,15 @@ impl Engine {
             }
         }
         self.position += rows;
+    }
+}
+
+/// A change with the z of some rows.
+fn beside<'a>(change: &'a Change, z: &'a [f32], rank: usize) -> Lora<'a> {
+    Lora {
+        b: &change.b,
+        z,
+        rank,
+        parts: change.parts,
     }
 }

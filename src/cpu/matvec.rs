@@ -1,6 +1,6 @@
 //! Twin of `shaders/matvec.wgsl`.
 
-use super::{Weights, dot, rms_norm::rms_norm, swiglu::silu};
+use super::{Lora, Weights, dot, rms_norm::rms_norm, swiglu::silu};
 
 /// What a matrix product does besides multiplying.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,9 +13,13 @@ pub struct Fused<'a> {
     pub add: bool,
     /// Rows are (gate, up) pairs; y gets silu(gate) up.
     pub gate: bool,
+    /// Result n is multiplied by number n, modulo their count.
+    pub scale: Option<&'a [f32]>,
+    /// What adapters add.
+    pub lora: Option<Lora<'a>>,
 }
 
-/// y\[first + step n\] = W h + bias (+ y), h = norm(x) or x; W `(N, K)`, x `(K)`.
+/// y\[first + step n\] = scale (W h + B z) + bias (+ y), h = norm(x) or x; W `(N, K)`, x `(K)`.
 pub fn matvec(w: &Weights, x: &[f32], fused: Fused, first: usize, step: usize, y: &mut [f32]) {
     let mut normed = Vec::new();
     let x = match fused.norm {
@@ -31,6 +35,12 @@ pub fn matvec(w: &Weights, x: &[f32], fused: Fused, first: usize, step: usize, y
     for n in 0..w.rows {
         w.row(n, &mut row);
         let mut value = dot(&row, x);
+        if let Some(lora) = fused.lora {
+            value += lora.row(0, n);
+        }
+        if let Some(scale) = fused.scale {
+            value *= scale[n % scale.len()];
+        }
         if let Some(bias) = fused.bias {
             value += bias[n];
         }

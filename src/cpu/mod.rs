@@ -15,6 +15,7 @@ pub mod sample;
 pub mod swiglu;
 
 use crate::format::{BlockType, blocks};
+use crate::model::lora::Parts;
 
 /// A weight matrix `(rows, columns)` in the blocks of its file.
 #[derive(Debug, Clone)]
@@ -37,6 +38,28 @@ impl Weights {
             .row_bytes(self.columns)
             .expect("columns were checked when the plan was made");
         blocks::dequantize(self.block_type, &self.bytes[row * bytes..(row + 1) * bytes], out);
+    }
+}
+
+/// What adapters add to a product: B z, where every tensor of a merged matrix has a z of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Lora<'a> {
+    /// B, `(N, r)`.
+    pub b: &'a [f32],
+    /// z = s (A h), `(T, parts, r)`.
+    pub z: &'a [f32],
+    /// r.
+    pub rank: usize,
+    /// Which rows belong to which tensor.
+    pub parts: Parts,
+}
+
+impl Lora<'_> {
+    /// What is added to result `n` of row `t`.
+    fn row(&self, t: usize, n: usize) -> f32 {
+        let z = self.rank * (self.parts.count * t + self.parts.part(n));
+        let b = self.rank * n;
+        dot(&self.b[b..b + self.rank], &self.z[z..z + self.rank])
     }
 }
 

@@ -5,8 +5,10 @@
 //!
 //! - [`gguf`]: the container. [`Gguf::parse`] reads a growing prefix, [`Writer`] writes a whole file.
 //! - [`blocks`]: the weights. [`BlockType`] names a quantization, [`dequantize`] decodes it.
+//! - [`adapter`]: the change that training made, as llama.cpp and PEFT write it.
 //! - [`repack`]: the same blocks as words that a GPU loads well.
 
+pub mod adapter;
 pub mod blocks;
 pub mod gguf;
 pub mod provenance;

@@ -13,6 +13,7 @@ use crate::cpu::{self, Weights};
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::repack::{groups, repack_row, row_words};
+use crate::model::lora::Parts;
 use crate::model::{RopeStyle, Sampling};
 
 /// A buffer of a case: what goes in, and what the twin says should come out.
@@ -225,6 +226,79 @@ pub struct Extras {
     pub gate: bool,
     /// Results two apart from 1 on.
     pub spread: bool,
+    /// Multiplied by one of 8 factors in turn.
+    pub scaled: bool,
+    /// Adapters of this rank beside the matrix; 0: none.
+    pub rank: usize,
+    /// The matrix is two tensors in turn; else three, one after another.
+    pub turn: bool,
+}
+
+/// Adapters of a case.
+struct Beside {
+    b: Vec<f32>,
+    z: Vec<f32>,
+    rank: usize,
+    parts: Parts,
+}
+
+impl Beside {
+    fn twin(&self) -> cpu::Lora<'_> {
+        cpu::Lora {
+            b: &self.b,
+            z: &self.z,
+            rank: self.rank,
+            parts: self.parts,
+        }
+    }
+
+    fn constants(lora: Option<&Self>, scale: Option<&[f32]>) -> Vec<(&'static str, f64)> {
+        let mut all = vec![("LORA", flag(lora.is_some())), ("SCALED", flag(scale.is_some()))];
+        match lora {
+            Some(lora) => all.extend(lora_constants(lora.rank, &lora.parts)),
+            None => all.push(("RANK", scale.map_or(8, <[f32]>::len) as f64)),
+        }
+        all
+    }
+}
+
+/// The overrides of `lib/lora.wgsl`.
+pub fn lora_constants(rank: usize, parts: &Parts) -> [(&'static str, f64); 5] {
+    let bound = |i: usize| parts.bounds[i].min(u32::MAX as usize) as f64;
+    [
+        ("RANK", rank as f64),
+        ("PARTS", parts.count as f64),
+        ("TURN", parts.turn as f64),
+        ("BOUND1", bound(0)),
+        ("BOUND2", bound(1)),
+    ]
+}
+
+/// Factors and adapters that a case asks for.
+fn adapters(numbers: &mut Numbers, extras: Extras, tokens: usize, rows: usize) -> (Option<Vec<f32>>, Option<Beside>) {
+    let scale = extras.scaled.then(|| numbers.vector(8));
+    let lora = (extras.rank > 0).then(|| {
+        let parts = if extras.turn {
+            Parts {
+                count: 2,
+                turn: 2,
+                bounds: [rows / 2, usize::MAX],
+            }
+        } else {
+            Parts {
+                count: 3,
+                turn: 1,
+                bounds: [rows / 3, rows / 2],
+            }
+        };
+        Beside {
+            b: numbers.vector(rows * extras.rank),
+            z: numbers.vector(tokens * parts.count * extras.rank),
+            rank: extras.rank,
+            parts,
+        }
+    });
+    (scale, lora)
 }
 
 /// A case of `matvec`: `(rows, columns)` times one row, with a workgroup of `lanes`.
@@ -238,36 +312,46 @@ pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, ext
     let before = numbers.vector(if extras.gate { rows / 2 } else { first + step * rows });
     let epsilon = 1e-5;
     let mut y = before.clone();
+    let (scale, lora) = adapters(&mut numbers, extras, 1, rows);
     let fused = Fused {
         norm: extras.norm.then_some((gain.as_slice(), epsilon)),
         bias: extras.bias.then_some(bias.as_slice()),
         add: extras.add,
         gate: extras.gate,
+        scale: scale.as_deref(),
+        lora: lora.as_ref().map(Beside::twin),
     };
     cpu::matvec::matvec(&w, &x, fused, first, step, &mut y);
+    let factors = scale.as_ref().unwrap_or(&bias);
+    let mut constants = Beside::constants(lora.as_ref(), scale.as_deref());
     Case {
         kernel: Kernel::Matvec,
         block_type: Some(block_type),
-        constants: vec![
-            ("GROUPS", groups(columns) as f64),
-            ("COLUMNS", columns as f64),
-            ("ROW_WORDS", row_words(block_type, columns) as f64),
-            ("ROW", 0.0),
-            ("COUNT", rows as f64),
-            ("FIRST", first as f64),
-            ("STEP", step as f64),
-            ("NORM", flag(extras.norm)),
-            ("BIAS", flag(extras.bias)),
-            ("ADD", flag(extras.add)),
-            ("GATE", flag(extras.gate)),
-            ("EPS", f64::from(epsilon)),
-            ("WG", f64::from(lanes)),
-        ],
+        constants: {
+            constants.extend([
+                ("GROUPS", groups(columns) as f64),
+                ("COLUMNS", columns as f64),
+                ("ROW_WORDS", row_words(block_type, columns) as f64),
+                ("ROW", 0.0),
+                ("COUNT", rows as f64),
+                ("FIRST", first as f64),
+                ("STEP", step as f64),
+                ("NORM", flag(extras.norm)),
+                ("BIAS", flag(extras.bias)),
+                ("ADD", flag(extras.add)),
+                ("GATE", flag(extras.gate)),
+                ("EPS", f64::from(epsilon)),
+                ("WG", f64::from(lanes)),
+            ]);
+            constants
+        },
         bindings: vec![
             read(&padded(&x, columns)),
             packed(&w),
             read(&padded(&gain, columns)),
-            read(&bias),
+            read(factors),
+            read(lora.as_ref().map_or(&bias, |l| &l.b)),
+            read(lora.as_ref().map_or(&bias, |l| &l.z)),
             write_f32(&before, y),
             state(3, 1),
         ],
@@ -286,26 +370,39 @@ pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, colu
     let stride = first + step * rows + 3;
     let before = numbers.vector(tokens * stride);
     let mut y = before.clone();
-    let with_bias = extras.bias.then_some(bias.as_slice());
-    cpu::matmul::matmul(&w, &x, with_bias, extras.add, first, step, stride, &mut y);
+    let (scale, lora) = adapters(&mut numbers, extras, tokens, rows);
+    let fused = cpu::matmul::Fused {
+        bias: extras.bias.then_some(bias.as_slice()),
+        add: extras.add,
+        scale: scale.as_deref(),
+        lora: lora.as_ref().map(Beside::twin),
+    };
+    cpu::matmul::matmul(&w, &x, fused, first, step, stride, &mut y);
+    let factors = scale.as_ref().unwrap_or(&bias);
+    let mut constants = Beside::constants(lora.as_ref(), scale.as_deref());
     Case {
         kernel: Kernel::Matmul,
         block_type: Some(block_type),
-        constants: vec![
-            ("GROUPS", groups(columns) as f64),
-            ("ROW_WORDS", row_words(block_type, columns) as f64),
-            ("ROW", 0.0),
-            ("COUNT", rows as f64),
-            ("FIRST", first as f64),
-            ("STEP", step as f64),
-            ("STRIDE", stride as f64),
-            ("BIAS", flag(extras.bias)),
-            ("ADD", flag(extras.add)),
-        ],
+        constants: {
+            constants.extend([
+                ("GROUPS", groups(columns) as f64),
+                ("ROW_WORDS", row_words(block_type, columns) as f64),
+                ("ROW", 0.0),
+                ("COUNT", rows as f64),
+                ("FIRST", first as f64),
+                ("STEP", step as f64),
+                ("STRIDE", stride as f64),
+                ("BIAS", flag(extras.bias)),
+                ("ADD", flag(extras.add)),
+            ]);
+            constants
+        },
         bindings: vec![
             read(&padded(&x, columns)),
             packed(&w),
-            read(&bias),
+            read(factors),
+            read(lora.as_ref().map_or(&bias, |l| &l.b)),
+            read(lora.as_ref().map_or(&bias, |l| &l.z)),
             write_f32(&before, y),
             state(0, tokens),
         ],

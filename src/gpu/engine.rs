@@ -6,15 +6,18 @@
 //! can be in flight before the first is read back, four bytes each.
 
 use super::State;
+use super::cases::lora_constants;
 use super::device::{Gpu, Mapping};
 use super::kernels::Kernel;
 use super::pipelines::Pipelines;
-use super::weights::Weights;
+use super::weights::{Part, Weights};
 use crate::error::{Error, Result};
+use crate::format::BlockType;
 use crate::format::repack::groups;
 use crate::format::source::Source;
+use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{Plan, RopeStyle, Sampling, Slot, Step};
+use crate::model::{MatrixId, Plan, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -41,7 +44,6 @@ struct Dispatch {
 /// A student on a device.
 pub struct Engine {
     gpu: Gpu,
-    plan: Plan,
     context: usize,
     tokens: wgpu::Buffer,
     logits: wgpu::Buffer,
@@ -55,13 +57,32 @@ pub struct Engine {
     in_flight: VecDeque<Mapping>,
     /// Rows in the cache once everything submitted has run.
     submitted: usize,
-    pipelines: usize,
+    maker: Maker,
 }
 
-/// Makes dispatches: what the lists share while they are built.
-struct Maker<'a> {
-    gpu: &'a Gpu,
-    plan: &'a Plan,
+/// Adapters on the device.
+struct Attached {
+    rank: usize,
+    /// One factor per rank.
+    scales: wgpu::Buffer,
+    /// z of the linear step that runs, `(rows, parts, rank)`.
+    z: wgpu::Buffer,
+    changes: HashMap<MatrixId, Beside>,
+}
+
+/// What is beside one matrix.
+#[derive(Clone)]
+struct Beside {
+    /// A, among the maker's weights.
+    a: usize,
+    b: wgpu::Buffer,
+    parts: Parts,
+}
+
+/// Makes dispatches: all that they share.
+struct Maker {
+    gpu: Gpu,
+    plan: Plan,
     pipelines: Pipelines,
     weights: Vec<Weights>,
     vectors: Vec<wgpu::Buffer>,
@@ -76,6 +97,7 @@ struct Maker<'a> {
     /// Bound where a kernel has a binding that this use of it does not read.
     unused: wgpu::Buffer,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
+    attached: Option<Attached>,
 }
 
 /// Workgroup width for rows of `groups` groups: as many lanes as there is work for, a power of two.
@@ -101,7 +123,7 @@ pub fn attend_tile(heads: usize, kv_heads: usize, head_dim: usize, width: usize,
     (group, rows)
 }
 
-impl Maker<'_> {
+impl Maker {
     /// Floats between rows of a slot: whole groups of eight.
     fn stride(&self, slot: Slot) -> usize {
         8 * groups(self.plan.width(slot))
@@ -125,6 +147,23 @@ impl Maker<'_> {
         }
     }
 
+    /// What adapters add to a matrix: the change, the rank, z and the factors.
+    fn beside(&self, matrix: MatrixId) -> Option<(Beside, usize, wgpu::Buffer, wgpu::Buffer)> {
+        let attached = self.attached.as_ref()?;
+        let beside = attached.changes.get(&matrix)?.clone();
+        Some((beside, attached.rank, attached.z.clone(), attached.scales.clone()))
+    }
+
+    /// The lists of dispatches for one row and for many.
+    fn body(&mut self) -> (Vec<Dispatch>, Vec<Dispatch>) {
+        let (mut decode, mut prefill) = (Vec::new(), Vec::new());
+        for step in &self.plan.body.clone() {
+            self.step(step, false, &mut decode);
+            self.step(step, true, &mut prefill);
+        }
+        (decode, prefill)
+    }
+
     /// The dispatches of one step, for a chunk of rows or for one row.
     fn step(&mut self, step: &Step, many: bool, list: &mut Vec<Dispatch>) {
         let config = self.plan.config.clone();
@@ -141,7 +180,7 @@ impl Maker<'_> {
                         ("ROW_WORDS", w.row_words as f64),
                         ("ROW", p.row as f64),
                         ("COUNT", p.count as f64),
-                        ("WG", f64::from(lanes(self.gpu, w.groups))),
+                        ("WG", f64::from(lanes(&self.gpu, w.groups))),
                     ];
                     let buffer = p.buffer.clone();
                     let buffers = [&tokens, &buffer, &x, &state];
@@ -170,7 +209,37 @@ impl Maker<'_> {
                 let y = self.slots[output].clone();
                 let gain = norm.map(|id| self.vectors[id].clone());
                 let bias_buffer = bias.map_or(unused.clone(), |id| self.vectors[id].clone());
+                let beside = self.beside(*matrix);
+                let adapted = beside.as_ref().map(|(beside, rank, ..)| (*rank, beside.parts));
+                let (lora_b, lora_z) = beside
+                    .as_ref()
+                    .map_or((unused.clone(), unused.clone()), |(beside, _, z, _)| {
+                        (beside.b.clone(), z.clone())
+                    });
                 if !many {
+                    if let Some((beside, rank, z, scales)) = &beside {
+                        // z = s (A norm(x)), all tensors of the matrix at once.
+                        let w = &self.weights[beside.a];
+                        let rows = w.rows;
+                        let constants = [
+                            ("GROUPS", w.groups as f64),
+                            ("COLUMNS", w.columns as f64),
+                            ("ROW_WORDS", w.row_words as f64),
+                            ("ROW", 0.0),
+                            ("COUNT", rows as f64),
+                            ("NORM", f64::from(u8::from(norm.is_some()))),
+                            ("SCALED", 1.0),
+                            ("RANK", *rank as f64),
+                            ("EPS", epsilon),
+                            ("WG", f64::from(lanes(&self.gpu, w.groups))),
+                        ];
+                        let grid = [rows.div_ceil(4) as u32, 1, 1];
+                        let buffer = w.parts[0].buffer.clone();
+                        let gain = gain.as_ref().unwrap_or(&unused);
+                        let buffers = [&x, &buffer, gain, scales, &unused, &unused, z, &state];
+                        let a = beside.a;
+                        list.push(self.dispatch(Kernel::Matvec, Some(a), &constants, &buffers, grid, None));
+                    }
                     for part in 0..self.weights[*matrix].parts.len() {
                         let w = &self.weights[*matrix];
                         let p = &w.parts[part];
@@ -187,14 +256,16 @@ impl Maker<'_> {
                             ("ADD", f64::from(u8::from(*add))),
                             ("GATE", f64::from(u8::from(*gate))),
                             ("EPS", epsilon),
-                            ("WG", f64::from(lanes(self.gpu, w.groups))),
+                            ("WG", f64::from(lanes(&self.gpu, w.groups))),
                         ];
+                        let constants = with_adapters(&constants, adapted);
                         let grid = fold(
                             p.count.div_ceil(4),
                             self.gpu.limits().max_compute_workgroups_per_dimension,
                         );
                         let buffer = p.buffer.clone();
-                        let buffers = [&x, &buffer, gain.as_ref().unwrap_or(&unused), &bias_buffer, &y, &state];
+                        let gain = gain.as_ref().unwrap_or(&unused);
+                        let buffers = [&x, &buffer, gain, &bias_buffer, &lora_b, &lora_z, &y, &state];
                         list.push(self.dispatch(Kernel::Matvec, Some(*matrix), &constants, &buffers, grid, None));
                     }
                     return;
@@ -206,7 +277,7 @@ impl Maker<'_> {
                             ("GROUPS", g as f64),
                             ("COLUMNS", config.hidden as f64),
                             ("EPS", epsilon),
-                            ("WG", f64::from(lanes(self.gpu, 2 * g))),
+                            ("WG", f64::from(lanes(&self.gpu, 2 * g))),
                         ];
                         let normed = self.normed.clone();
                         let buffers = [&x, &gain, &normed, &state];
@@ -220,6 +291,24 @@ impl Maker<'_> {
                 } else {
                     (y, self.stride(*output))
                 };
+                if let Some((beside, rank, z, scales)) = &beside {
+                    let w = &self.weights[beside.a];
+                    let rows = w.rows;
+                    let constants = [
+                        ("GROUPS", w.groups as f64),
+                        ("ROW_WORDS", w.row_words as f64),
+                        ("ROW", 0.0),
+                        ("COUNT", rows as f64),
+                        ("STRIDE", rows as f64),
+                        ("SCALED", 1.0),
+                        ("RANK", *rank as f64),
+                    ];
+                    let grid = [rows.div_ceil(64) as u32, 1, 1];
+                    let buffer = w.parts[0].buffer.clone();
+                    let buffers = [&x, &buffer, scales, &unused, &unused, z, &state];
+                    let a = beside.a;
+                    list.push(self.dispatch(Kernel::Matmul, Some(a), &constants, &buffers, grid, Some((1, 32))));
+                }
                 for part in 0..self.weights[*matrix].parts.len() {
                     let w = &self.weights[*matrix];
                     let p = &w.parts[part];
@@ -234,9 +323,10 @@ impl Maker<'_> {
                         ("BIAS", f64::from(u8::from(bias.is_some()))),
                         ("ADD", f64::from(u8::from(*add))),
                     ];
+                    let constants = with_adapters(&constants, adapted);
                     let grid = [p.count.div_ceil(64) as u32, 1, 1];
                     let buffer = p.buffer.clone();
-                    let buffers = [&x, &buffer, &bias_buffer, &target, &state];
+                    let buffers = [&x, &buffer, &bias_buffer, &lora_b, &lora_z, &target, &state];
                     list.push(self.dispatch(Kernel::Matmul, Some(*matrix), &constants, &buffers, grid, Some((1, 32))));
                 }
                 if *gate {
@@ -266,7 +356,7 @@ impl Maker<'_> {
                     ("NEOX", f64::from(u8::from(config.rope_style == RopeStyle::Halves))),
                     ("QK_NORM", f64::from(u8::from(gains.is_some()))),
                     ("EPS", epsilon),
-                    ("WG", f64::from(lanes(self.gpu, config.head_dim / 2))),
+                    ("WG", f64::from(lanes(&self.gpu, config.head_dim / 2))),
                 ];
                 let qkv = self.slots[&Slot::Qkv].clone();
                 let gains = gains.map_or(unused, |id| self.vectors[id].clone());
@@ -313,6 +403,37 @@ impl Maker<'_> {
             }
         }
     }
+}
+
+/// A of a change as weights: rows of whole groups, padded with zeros.
+fn a_weights(gpu: &Gpu, a: &[f32], rows: usize, columns: usize) -> Weights {
+    let width = 8 * groups(columns);
+    let mut padded = vec![0.0f32; rows * width];
+    for (from, to) in a.chunks_exact(columns).zip(padded.chunks_exact_mut(width)) {
+        to[..columns].copy_from_slice(from);
+    }
+    Weights {
+        block_type: BlockType::F32,
+        rows,
+        columns,
+        groups: groups(columns),
+        row_words: width,
+        parts: vec![Part {
+            buffer: gpu.storage_of("adapter", &padded),
+            row: 0,
+            count: rows,
+        }],
+    }
+}
+
+/// The overrides of a product with those of its adapters behind.
+fn with_adapters(constants: &[(&'static str, f64)], adapted: Option<(usize, Parts)>) -> Vec<(&'static str, f64)> {
+    let mut all = constants.to_vec();
+    if let Some((rank, parts)) = adapted {
+        all.push(("LORA", 1.0));
+        all.extend(lora_constants(rank, &parts));
+    }
+    all
 }
 
 /// A one-dimensional grid of `n` workgroups, folded where it exceeds what one dimension may have.
@@ -385,8 +506,8 @@ impl Engine {
         let cache = (context * config.kv_width() * element) as u64;
         let splits = chunk.max(SPLITS);
         let mut maker = Maker {
-            gpu,
-            plan: &plan,
+            gpu: gpu.clone(),
+            plan,
             pipelines: Pipelines::new(gpu),
             weights: weights?,
             vectors,
@@ -402,13 +523,11 @@ impl Engine {
                 .map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache)))
                 .collect(),
             slots,
+            attached: None,
         };
-        let (mut decode, mut prefill, mut head) = (Vec::new(), Vec::new(), Vec::new());
-        for step in &plan.body {
-            maker.step(step, false, &mut decode);
-            maker.step(step, true, &mut prefill);
-        }
-        for step in &plan.head {
+        let (decode, prefill) = maker.body();
+        let mut head = Vec::new();
+        for step in &maker.plan.head.clone() {
             maker.step(step, false, &mut head);
         }
         let logits = maker.slots[&Slot::Logits].clone();
@@ -422,10 +541,9 @@ impl Engine {
             [1, 1, 1],
             None,
         );
-        let pipelines = maker.pipelines.len();
         // The driver compiles the pipelines while the file is read.
         let mut read = 0;
-        for (matrix, weights) in plan.matrices.iter().zip(&maker.weights) {
+        for (matrix, weights) in maker.plan.matrices.iter().zip(&maker.weights) {
             let mut count = |bytes: u64| {
                 read += bytes;
                 progress(read)
@@ -446,14 +564,69 @@ impl Engine {
             next_in_ring: 0,
             in_flight: VecDeque::new(),
             submitted: 0,
-            pipelines,
-            plan,
+            maker,
         })
     }
 
     /// The plan that is run.
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.maker.plan
+    }
+
+    /// Lays adapters beside the weights; an empty stack takes them away. What is in the cache was made without them.
+    ///
+    /// Errors: what the device refuses; the adapters that were attached stay then.
+    pub async fn attach(&mut self, stack: &Stack) -> Result<()> {
+        self.settle().await?;
+        let gpu = self.gpu.clone();
+        let own = self.maker.plan.matrices.len();
+        let attached = gpu
+            .scoped(async || {
+                if stack.is_empty() {
+                    return Ok(None);
+                }
+                let mut weights = Vec::new();
+                let mut changes = HashMap::new();
+                let mut widest = 0;
+                for change in &stack.changes {
+                    let columns = self.maker.plan.matrices[change.matrix].columns;
+                    let rows = change.parts.count * stack.rank;
+                    widest = widest.max(rows);
+                    let a = a_weights(&gpu, &change.a, rows, columns);
+                    let beside = Beside {
+                        a: own + weights.len(),
+                        b: gpu.storage_of("adapter", &change.b),
+                        parts: change.parts,
+                    };
+                    weights.push(a);
+                    changes.insert(change.matrix, beside);
+                }
+                let chunk = CHUNK.min(self.context);
+                let attached = Attached {
+                    rank: stack.rank,
+                    scales: gpu.storage_of("scales", &stack.scales),
+                    z: gpu.storage("z", 4 * (chunk * widest) as u64),
+                    changes,
+                };
+                Ok(Some((attached, weights)))
+            })
+            .await?;
+        self.maker.weights.truncate(own);
+        self.maker.attached = attached.map(|(attached, weights)| {
+            self.maker.weights.extend(weights);
+            attached
+        });
+        let maker = &mut self.maker;
+        let (decode, prefill) = gpu.scoped(async || Ok(maker.body())).await?;
+        (self.decode, self.prefill) = (decode, prefill);
+        Ok(())
+    }
+
+    /// New factors of the attached adapters, [`Stack::scales`]: a small write, and the next token has them.
+    pub fn set_scales(&mut self, scales: &[f32]) {
+        if let Some(attached) = &self.maker.attached {
+            self.gpu.write(&attached.scales, 0, bytemuck::cast_slice(scales));
+        }
     }
 
     /// The device that it runs on.
@@ -468,7 +641,7 @@ impl Engine {
 
     /// Pipelines that were made for this student.
     pub fn pipelines(&self) -> usize {
-        self.pipelines
+        self.maker.pipelines.len()
     }
 
     /// Dispatches of one decoded token.
@@ -520,7 +693,7 @@ impl Engine {
         if token == BROKEN {
             return Err(Error::NotFinite);
         }
-        if token as usize >= self.plan.config.vocabulary {
+        if token as usize >= self.maker.plan.config.vocabulary {
             return Err(Error::Device {
                 what: "the sampler answered with a token that does not exist".into(),
             });
@@ -605,7 +778,7 @@ impl Engine {
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.settle().await?;
         let chunk = CHUNK.min(self.context);
-        let mut all = Vec::with_capacity(tokens.len() * self.plan.config.vocabulary);
+        let mut all = Vec::with_capacity(tokens.len() * self.maker.plan.config.vocabulary);
         for (i, rows) in tokens.chunks(chunk).enumerate() {
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
             let mut state = State {
@@ -642,7 +815,7 @@ impl Engine {
     async fn read_logits(&self) -> Result<Vec<f32>> {
         let bytes = self
             .gpu
-            .read(&self.logits, 4 * self.plan.config.vocabulary as u64)
+            .read(&self.logits, 4 * self.maker.plan.config.vocabulary as u64)
             .await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }

@@ -84,8 +84,8 @@ impl Kernel {
     pub fn bindings(self) -> &'static [Access] {
         match self {
             Self::Embed => &[Read, Read, Write, Read],
-            Self::Matvec => &[Read, Read, Read, Read, Write, Read],
-            Self::Matmul => &[Read, Read, Read, Write, Read],
+            Self::Matvec => &[Read, Read, Read, Read, Read, Read, Write, Read],
+            Self::Matmul => &[Read, Read, Read, Read, Read, Write, Read],
             Self::RmsNorm => &[Read, Read, Write, Read],
             Self::Swiglu => &[Read, Write, Read],
             Self::RopeAppend => &[Read, Read, Read, Write, Write, Write, Read],
@@ -98,6 +98,11 @@ impl Kernel {
     /// Whether it reads a weight matrix, and so is composed with a block decoder.
     pub fn reads_weights(self) -> bool {
         matches!(self, Self::Embed | Self::Matvec | Self::Matmul)
+    }
+
+    /// Whether adapters may add to its product, and so is composed with their fragment.
+    pub fn takes_adapters(self) -> bool {
+        matches!(self, Self::Matvec | Self::Matmul)
     }
 
     /// Whether it sums over its workgroup, and so is composed with one of the reductions.
@@ -159,6 +164,9 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
         } else {
             include_str!("../../shaders/lib/reduce_plain.wgsl")
         });
+    }
+    if kernel.takes_adapters() {
+        source.push_str(include_str!("../../shaders/lib/lora.wgsl"));
     }
     if let Some(block_type) = block_type {
         source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));

@@ -1,6 +1,7 @@
 //! What the network is: hyper-parameters, the plan of one token, sampling, memory. Pure: no device, no clock.
 
 pub mod config;
+pub mod lora;
 pub mod memory;
 pub mod plan;
 pub mod random;

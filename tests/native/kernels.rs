@@ -85,6 +85,7 @@ fn matvec() {
         add,
         gate,
         spread,
+        ..Extras::default()
     };
     check(Kernel::Matvec, |_| {
         let mut list = Vec::new();
@@ -95,6 +96,21 @@ fn matvec() {
             list.push(cases::matvec(seed, t, 3, b, all(true, true, false, false, false), 64));
             list.push(cases::matvec(seed, t, 18, b, all(true, false, false, true, false), 8));
         }
+        for (seed, rank, turn, gate) in [(70, 8, false, false), (71, 24, true, true), (72, 16, true, false)] {
+            let beside = Extras {
+                rank,
+                turn,
+                gate,
+                ..all(true, true, false, false, false)
+            };
+            list.push(cases::matvec(seed, BlockType::Q8_0, 18, 64, beside, 16));
+        }
+        let scaled = Extras {
+            scaled: true,
+            norm: true,
+            ..Extras::default()
+        };
+        list.push(cases::matvec(73, BlockType::F32, 24, 96, scaled, 8));
         list.push(cases::matvec(50, BlockType::Q8_0, 1, 32, Extras::default(), 4));
         list.push(cases::matvec(
             51,
@@ -144,6 +160,21 @@ fn matmul() {
                 },
             ));
         }
+        for (seed, rank, turn) in [(74, 8, false), (75, 24, true)] {
+            let beside = Extras {
+                rank,
+                turn,
+                bias: true,
+                add: true,
+                ..Extras::default()
+            };
+            list.push(cases::matmul(seed, BlockType::Q4_0, 35, 66, 96, beside));
+        }
+        let scaled = Extras {
+            scaled: true,
+            ..Extras::default()
+        };
+        list.push(cases::matmul(76, BlockType::F32, 5, 48, 40, scaled));
         list.push(cases::matmul(
             60,
             BlockType::Q8_0,

@@ -11,8 +11,11 @@ use understudy::student::{Engine, Event, Finish, Header, Prompt, Request, Studen
 use understudy::text::template::Message;
 
 fn bundled() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/school/models/understudy-pip.gguf"))
-        .expect("the bundled student is in school/models/")
+    std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/school/models/understudy-pip.gguf"
+    ))
+    .expect("the bundled student is in school/models/")
 }
 
 fn open(file: Vec<u8>, gpu: Option<&Gpu>) -> Student {
@@ -397,10 +400,7 @@ fn the_bundled_student_gives_its_ten_answers() {
         let mut student = open(bundled(), gpu.as_ref());
         for case in &cases {
             let prompt = case["prompt"].as_str().unwrap();
-            let got = answer(
-                &mut student,
-                &greedy(Prompt::Messages(vec![user(prompt)]), 400),
-            );
+            let got = answer(&mut student, &greedy(Prompt::Messages(vec![user(prompt)]), 400));
             assert_eq!(got.content.trim(), case["answer"].as_str().unwrap(), "{prompt}");
             assert_eq!(got.reasoning.trim(), case["reasoning"].as_str().unwrap(), "{prompt}");
             assert_eq!(got.finish, Finish::Stop);
