@@ -180,6 +180,12 @@ impl Header {
             }
         };
         drop(prefix);
+        if gguf.metadata.str("general.type") == Some("adapter") {
+            return Err(Error::Adapter {
+                what: "this file is an adapter, not a student: open the student that it was made for, then attach it"
+                    .into(),
+            });
+        }
         let plan = Plan::new(&gguf)?;
         let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
         // Padding rows of the embedding beyond the vocabulary are common; a vocabulary beyond the embedding is not usable.

@@ -2,7 +2,7 @@
 // The page: wires the student, the conversation and the panel together.
 import { Understudy, UnderstudyError } from "./understudy.js";
 import { ChatView, make } from "./chat-view.js";
-import { Counter, at, hideCandidate, probe, showCandidate, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
+import { Counter, at, hideCandidate, probe, showCandidate, showAdapters, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
 import { counted, rate, size, whole } from "./format.js";
 import * as store from "./store.js";
 
@@ -172,6 +172,7 @@ function adopt(opened, blob, key, from) {
   lastStudent = key;
   const info = student.info();
   showStudent(info, student.device);
+  listAdapters();
   showClaims(info, from);
   at("thinking-row").hidden = !info.thinks;
   document.documentElement.dataset.ready = "true";
@@ -205,13 +206,33 @@ function openBlob(blob, name, key, from) {
     } catch (error) {
       const known = UnderstudyError.from(error);
       if (fits) hideCandidate();
-      if (known.code === "aborted") say("Not opened.");
+      if (known.code === "adapter" && student) await attach(blob, name);
+      else if (known.code === "aborted") say("Not opened.");
       else notice("error", known.message, { hint: `${known.hint}${student ? ` ${student.info().name} stays open.` : ""}`, code: known.code }).dataset.file = name;
       return false;
     } finally {
       loading();
       openControl = null;
     }
+  });
+}
+
+/** Lays an adapter beside the open student. @param {Blob} blob @param {string} name */
+async function attach(blob, name) {
+  try {
+    const adapter = await student.attach(blob);
+    listAdapters();
+    say(`${adapter.name} is attached to ${student.info().name}.`);
+  } catch (error) {
+    const known = UnderstudyError.from(error);
+    notice("error", known.message, { hint: known.hint, code: known.code }).dataset.file = name;
+  }
+}
+
+function listAdapters() {
+  showAdapters(student?.adapters ?? [], {
+    onScale: (adapter, scale) => adapter.setScale(scale).catch(complain),
+    onRemove: (adapter) => adapter.detach().then(listAdapters, complain),
   });
 }
 
@@ -323,9 +344,12 @@ function reopen(newEngine) {
       loading("Loading the student");
       const next = newEngine ? await startEngine() : engine;
       try {
+        const adapters = student.adapters;
         const opened = await next.open(studentBlob, { context: context(), onProgress });
+        for (const { blob, config, scale } of adapters) await opened.attach(config ? { config, weights: blob } : blob, { scale });
         engine = next;
         student = opened;
+        listAdapters();
         if (newEngine) before.close();
       } catch (error) {
         if (newEngine) next.close();

@@ -3,7 +3,7 @@
 export type Code =
   | "not-gguf" | "gguf-version" | "truncated-file" | "malformed-file" | "unsupported" | "tokenizer" | "template"
   | "does-not-fit" | "prompt-too-long" | "bad-request" | "no-device" | "device-lost" | "device" | "busy" | "aborted"
-  | "no-student" | "io" | "crashed" | "internal";
+  | "no-student" | "io" | "adapter" | "crashed" | "internal";
 
 /** Everything that is thrown: a stable code, a sentence, and a sentence saying what to do next. */
 export class UnderstudyError extends Error {
@@ -202,6 +202,18 @@ interface Noticing extends EventTarget {
   addEventListener(type: "notice", listener: (event: CustomEvent<Notice>) => void, options?: AddEventListenerOptions): void;
 }
 
+/** An adapter that is attached to a student: the change that training made. */
+export interface Adapter {
+  readonly name: string;
+  /** 0 is off, 1 as it was trained. */
+  readonly scale: number;
+  /** What the file says, and what it holds. */
+  readonly details: { name: string; rank: number; alpha: number; matrices: number; parameters: number; provenance: Provenance };
+  /** Nothing is loaded again; the next answer has it. */
+  setScale(scale: number): Promise<void>;
+  detach(): Promise<void>;
+}
+
 /** Calls are answered one after the other, in the order in which they were made. */
 export interface Student extends Noticing {
   readonly chat: {
@@ -216,6 +228,10 @@ export interface Student extends Noticing {
   };
   /** Calls made on the device so far, and bytes of wasm memory: for measurements. */
   measure(): Promise<{ counts: Record<string, number>; memory: number }>;
+  /** Lays an adapter beside the weights: a GGUF adapter, or both files of a PEFT folder. Several add up. */
+  attach(source: Source | ArrayBuffer | ArrayBufferView | { config: string | object; weights: Source | ArrayBuffer | ArrayBufferView },
+    options?: { scale?: number; signal?: AbortSignal }): Promise<Adapter>;
+  readonly adapters: Adapter[];
   /** Logits after each token, row-major (tokens, vocabulary). Nothing is added to `ids`. */
   logits(ids: ArrayLike<number>, options?: { signal?: AbortSignal }): Promise<Float32Array>;
   tokenize(text: string, options?: { add_special?: boolean; parse_special?: boolean; signal?: AbortSignal }): Promise<Uint32Array>;

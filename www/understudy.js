@@ -294,7 +294,9 @@ class Engine extends EventTarget {
     this.report({ event: "engine-crashed", message: error.message, hint: error.hint, detail });
     this.restarting = (async () => {
       await this.boot();
-      if (student) await this.call("open", { blob: student.blob, context: student.details.context }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
+      if (!student) return;
+      await this.call("open", { blob: student.blob, context: student.details.context }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
+      for (const { blob, config, scale } of student.attached) await this.call("attach", { blob, config, scale }, {}, true);
     })().then(
       () => {
         this.restarting = null;
@@ -389,6 +391,7 @@ class Student extends EventTarget {
     this.details = details;
     this.closed = false;
     this.ownsEngine = false;
+    /** @type {Adapter[]} */ this.attached = [];
     engine.addEventListener("notice", (event) => {
       if (!this.closed) this.dispatchEvent(new CustomEvent("notice", { detail: /** @type {CustomEvent} */ (event).detail }));
     });
@@ -417,6 +420,29 @@ class Student extends EventTarget {
   /** What the engine has done and holds so far: { counts: { dispatches, submissions, buffers, bind_groups, pipelines }, memory } in calls and bytes. */
   measure() {
     return this.ask("measure", {});
+  }
+
+  /**
+   * Lays an adapter beside the weights; the next answer has it, and nothing is loaded again.
+   * @param {any} source a GGUF adapter (Blob, bytes or address), or { config, weights } of a PEFT folder
+   * @param {{ scale?: number, signal?: AbortSignal }} [options]
+   */
+  async attach(source, { scale = 1, signal } = {}) {
+    const bytesOf = async (/** @type {any} */ from) =>
+      from instanceof ArrayBuffer || ArrayBuffer.isView(from) ? new Blob([/** @type {BlobPart} */ (from)]) : this.engine.fetch(from, { signal });
+    const peft = source?.weights !== undefined;
+    const config = peft ? (typeof source.config === "string" ? source.config : JSON.stringify(source.config)) : undefined;
+    const blob = await bytesOf(peft ? source.weights : source);
+    const { number: _, name, ...details } = await this.ask("attach", { blob, config, scale }, { signal });
+    const file = blob instanceof File ? blob.name.replace(/\.gguf$/i, "") : "";
+    const adapter = new Adapter(this, blob, config, scale, { ...details, name: name || file || "Adapter" });
+    this.attached.push(adapter);
+    return adapter;
+  }
+
+  /** The attached adapters, in order. */
+  get adapters() {
+    return [...this.attached];
   }
 
   /** @param {ArrayLike<number>} ids @param {{ signal?: AbortSignal }} [options] */
@@ -470,6 +496,41 @@ class Student extends EventTarget {
     this.engine.student = null;
     if (this.ownsEngine) this.engine.close();
     else await this.engine.call("close", {});
+  }
+}
+
+/** An adapter that is attached to a student. */
+class Adapter {
+  /** @param {Student} student @param {Blob} blob @param {string | undefined} config @param {number} scale @param {any} details */
+  constructor(student, blob, config, scale, details) {
+    this.student = student;
+    this.blob = blob;
+    this.config = config;
+    this.scale = scale;
+    this.details = details;
+  }
+
+  get name() {
+    return this.details.name;
+  }
+
+  /** Its place among the attached ones, which is how the engine numbers them. */
+  number() {
+    const at = this.student.attached.indexOf(this);
+    if (at < 0) throw new UnderstudyError("bad-request", "This adapter is no longer attached.", "Attach it again.");
+    return at;
+  }
+
+  /** 0 is off, 1 as it was trained. @param {number} scale */
+  async setScale(scale) {
+    await this.student.ask("scale", { number: this.number(), scale });
+    this.scale = scale;
+  }
+
+  async detach() {
+    const number = this.number();
+    await this.student.ask("detach", { number });
+    this.student.attached.splice(this.student.attached.indexOf(this), 1);
   }
 }
 

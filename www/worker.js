@@ -10,6 +10,8 @@
 /** @type {any} */ let runnerOptions = {};
 /** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number } | null} */ let source = null;
 
+/** What is attached to it, in order, for a rebuild. @type {{ bytes: Uint8Array, config?: string, scale: number }[]} */ let adapters = [];
+
 /** @type {Call[]} */ const waiting = [];
 /** @type {Call | null} */ let running = null;
 
@@ -82,6 +84,7 @@ const work = {
     const { blob, context } = call.args;
     const info = await openStudent(call, blob, context);
     source = { blob, context: info.context };
+    adapters = [];
     return info;
   },
 
@@ -95,6 +98,24 @@ const work = {
     const request = { ...call.args.request };
     request.seed ??= crypto.getRandomValues(new Uint32Array(1))[0];
     return answer(call, request);
+  },
+
+  async attach(call) {
+    const { blob, config, scale } = call.args;
+    const bytes = new Uint8Array(await blob.arrayBuffer());
+    const words = await runner.attach(bytes, config, scale);
+    adapters.push({ bytes, config, scale });
+    return words;
+  },
+
+  async detach(call) {
+    await runner.detach(call.args.number);
+    adapters.splice(call.args.number, 1);
+  },
+
+  async scale(call) {
+    await runner.setAdapterScale(call.args.number, call.args.scale);
+    adapters[call.args.number].scale = call.args.scale;
   },
 
   async logits(call) {
@@ -120,6 +141,7 @@ const work = {
 
   async close() {
     source = null;
+    adapters = [];
     runner.close();
   },
 };
@@ -185,11 +207,12 @@ async function rebuild(call, reason) {
     await runner.open(reader(source.blob, again), source.blob.size, { context: source.context }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
       notify("progress", { progress: { loaded, total, phase } });
     });
+    for (const { bytes, config, scale } of adapters) await runner.attach(bytes, config, scale);
   }
   notify("device-rebuilt", { device });
 }
 
-const REPLAYED = new Set(["open", "plan", "chat", "logits"]);
+const REPLAYED = new Set(["open", "plan", "chat", "logits", "attach", "detach", "scale"]);
 
 /** @param {Call} call */
 async function perform(call) {

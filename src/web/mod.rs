@@ -2,6 +2,7 @@
 //! code, a message and a hint.
 
 use crate::error::{Error, Result};
+use crate::format::adapter::{Adapter, Base};
 use crate::format::provenance::Provenance;
 use crate::format::source::Source;
 use crate::format::{BlockType, Gguf};
@@ -178,6 +179,17 @@ struct PlanWords {
     template: &'static str,
     thinks: bool,
     device: String,
+}
+
+#[derive(Serialize)]
+struct AdapterWords {
+    name: Option<String>,
+    rank: usize,
+    alpha: f32,
+    matrices: usize,
+    parameters: f64,
+    provenance: Provenance,
+    number: usize,
 }
 
 #[derive(Serialize)]
@@ -639,6 +651,61 @@ impl Runner {
     /// Logits `(T, V)` after each of `ids`, row-major; no token is added in front.
     pub async fn logits(&self, ids: Vec<u32>) -> std::result::Result<Vec<f32>, JsValue> {
         Ok(self.with_student(async |student| student.logits(&ids).await).await?)
+    }
+
+    /// Lays an adapter beside the weights: the bytes of a GGUF adapter, or of PEFT's `adapter_model.safetensors` with the text
+    /// of its `adapter_config.json`. Gives what it is, with its number.
+    pub async fn attach(
+        &self,
+        bytes: Vec<u8>,
+        config: Option<String>,
+        scale: f32,
+    ) -> std::result::Result<JsValue, JsValue> {
+        let words = self
+            .with_student(async |student| {
+                let adapter = match config {
+                    None => Adapter::from_gguf(&bytes)?,
+                    Some(config) => {
+                        let shape = &student.plan().config;
+                        let base = Base {
+                            architecture: shape.architecture.name().into(),
+                            heads: shape.heads,
+                            kv_heads: shape.kv_heads,
+                        };
+                        Adapter::from_peft(&config, &bytes, &base)?
+                    }
+                };
+                let mut words = AdapterWords {
+                    name: adapter.metadata.str("general.name").map(str::to_owned),
+                    rank: adapter.pairs.iter().map(|pair| pair.rank).max().unwrap_or(0),
+                    alpha: adapter.alpha,
+                    matrices: adapter.pairs.len(),
+                    parameters: adapter
+                        .pairs
+                        .iter()
+                        .map(|pair| (pair.a.len() + pair.b.len()) as f64)
+                        .sum(),
+                    provenance: Provenance::from_metadata(&adapter.metadata),
+                    number: 0,
+                };
+                words.number = student.attach(adapter, scale).await?;
+                Ok(words)
+            })
+            .await?;
+        Ok(to_js(&words)?)
+    }
+
+    /// Takes adapter number `k` away; later ones move up.
+    pub async fn detach(&self, k: usize) -> std::result::Result<(), JsValue> {
+        Ok(self.with_student(async |student| student.detach(k).await).await?)
+    }
+
+    /// Sets the scale of adapter number `k`.
+    #[wasm_bindgen(js_name = setAdapterScale)]
+    pub async fn set_adapter_scale(&self, k: usize, scale: f32) -> std::result::Result<(), JsValue> {
+        Ok(self
+            .with_student(async |student| student.set_adapter_scale(k, scale).await)
+            .await?)
     }
 
     /// As `logits`, by the path that decoding takes.
