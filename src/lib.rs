@@ -19,6 +19,7 @@
 //! [`cpu`] holds a twin of every kernel, and an engine that runs the same plan where there is no WebGPU.
 
 pub mod cpu;
+pub mod distill;
 pub mod error;
 pub mod format;
 pub mod gpu;

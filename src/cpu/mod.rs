@@ -7,6 +7,7 @@ pub mod attend;
 pub mod combine;
 pub mod embed;
 pub mod engine;
+pub mod loss;
 pub mod matmul;
 pub mod matvec;
 pub mod rms_norm;

@@ -8,6 +8,7 @@ mod gpu;
 mod kernels;
 mod kit;
 mod logits;
+mod loss;
 mod random;
 mod repack;
 mod shaders;
