@@ -26,5 +26,6 @@ pub mod gpu;
 pub mod model;
 pub mod student;
 pub mod text;
+pub mod traces;
 #[cfg(target_family = "wasm")]
 pub mod web;

@@ -283,12 +283,17 @@ impl Iterator for Corpus {
 /// One question in fifty never reaches training, whatever chat it stands in. The hash (FNV-1a) looks past case and
 /// punctuation, so that no spelling of a kept question is trained on either.
 pub fn held_out(question: &str) -> bool {
-    let letters = question.chars().filter(|c| c.is_alphanumeric() || *c == ' ');
-    let plain: String = letters.flat_map(char::to_lowercase).collect();
+    let plain = plain(question);
     let hash = plain.trim().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
     });
     plain.len() >= 12 && hash % 50 == 0
+}
+
+/// A question without case and punctuation.
+fn plain(question: &str) -> String {
+    let letters = question.chars().filter(|c| c.is_alphanumeric() || *c == ' ');
+    letters.flat_map(char::to_lowercase).collect()
 }
 
 impl Chat {
@@ -317,8 +322,8 @@ pub fn kept(skill: &'static Skill, who: &Persona, seed: u64, count: usize) -> Ve
         let mut pen = Pen::new(seed ^ 0x5eed_0000_0000, part, who);
         let turns = (skill.make)(&mut pen);
         let last = turns.last().map(|turn| turn.user.clone()).unwrap_or_default();
-        // Only the last question is judged; it must be one that training has not seen, and each only once.
-        if held_out(&last) && seen.insert(last) {
+        // Only the last question is judged; it must be one that training has not seen, and each only once in any spelling.
+        if held_out(&last) && seen.insert(plain(&last)) {
             found.push(turns);
         }
     }

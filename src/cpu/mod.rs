@@ -14,6 +14,7 @@ pub mod rms_norm;
 pub mod rope_append;
 pub mod sample;
 pub mod swiglu;
+pub mod trainer;
 
 use crate::format::{BlockType, blocks};
 use crate::model::lora::Parts;

@@ -74,7 +74,7 @@ impl Parts {
     }
 
     /// The row's number in its own tensor.
-    fn own(&self, row: usize) -> usize {
+    pub fn own(&self, row: usize) -> usize {
         if self.turn > 1 {
             return row / self.turn;
         }

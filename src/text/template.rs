@@ -114,6 +114,15 @@ impl Template {
     ///
     /// Errors: [`Error::Template`] for a template that does not compile, refuses the messages, or does not end.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
+        self.render_value(Value::from_serialize(messages), options)
+    }
+
+    /// As [`Template::render`], for messages with more than text: tool calls and their results.
+    pub fn render_json(&self, messages: &[serde_json::Value], options: &RenderOptions) -> Result<String> {
+        self.render_value(Value::from_serialize(messages), options)
+    }
+
+    fn render_value(&self, messages: Value, options: &RenderOptions) -> Result<String> {
         if self.source.len() > MAX_SOURCE {
             return Err(Error::Template {
                 what: format!("it has {} bytes", self.source.len()),
@@ -129,7 +138,7 @@ impl Template {
         let environment = jinja::environment(&source, date);
         let template = environment.template_from_named_str("chat", &source).map_err(failed)?;
         let mut values = BTreeMap::from([
-            ("messages", Value::from_serialize(messages)),
+            ("messages", messages),
             ("add_generation_prompt", Value::from(options.add_generation_prompt)),
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),

@@ -153,13 +153,7 @@ impl<'de> Visitor<'de> for Fill<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { tape, base } = self;
         let opened = tape.open(Node::Array { end: 0 });
-        while items
-            .next_element_seed(Fill {
-                tape: &mut *tape,
-                base,
-            })?
-            .is_some()
-        {}
+        while items.next_element_seed(Fill { tape: &mut *tape, base })?.is_some() {}
         tape.nodes[opened] = Node::Array {
             end: tape.nodes.len() as u32,
         };
@@ -168,17 +162,8 @@ impl<'de> Visitor<'de> for Fill<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let Self { tape, base } = self;
         let opened = tape.open(Node::Object { end: 0 });
-        while entries
-            .next_key_seed(Fill {
-                tape: &mut *tape,
-                base,
-            })?
-            .is_some()
-        {
-            entries.next_value_seed(Fill {
-                tape: &mut *tape,
-                base,
-            })?;
+        while entries.next_key_seed(Fill { tape: &mut *tape, base })?.is_some() {
+            entries.next_value_seed(Fill { tape: &mut *tape, base })?;
         }
         tape.nodes[opened] = Node::Object {
             end: tape.nodes.len() as u32,
@@ -322,25 +307,18 @@ fn reason(source: &str, error: &serde_json::Error) -> Reason {
         return Reason::TooDeep;
     }
     let start = source.trim_start();
-    // The parser's column is the byte that it stumbled over, counted from one on its own line.
-    let at = source
-        .split_inclusive('\n')
-        .take(error.line().saturating_sub(1))
-        .map(str::len)
-        .sum::<usize>()
-        + error.column().saturating_sub(1);
-    let rest = source.as_bytes().get(at.saturating_sub(1)..).unwrap_or_default();
-    let rest = rest.trim_ascii_start();
+    // Where the parser stopped, give or take the length of a name.
+    let before = source.split_inclusive('\n').take(error.line().saturating_sub(1));
+    let at = before.map(str::len).sum::<usize>() + error.column();
+    let near = &source.as_bytes()[at.saturating_sub(10).min(source.len())..(at + 10).min(source.len())];
+    let is_near = |name: &[u8]| near.windows(name.len()).any(|window| window == name);
     let looks = if start.starts_with('<') {
         Looks::Html
     } else if start.starts_with("//") || start.starts_with('#') {
         Looks::Comment
     } else if start.starts_with("{'") || start.starts_with("['") {
         Looks::SingleQuotes
-    } else if [&b"NaN"[..], b"Inf", b"-Inf", b"-NaN"].iter().any(|name| rest.starts_with(name))
-        || rest.first().is_some_and(|b| matches!(b, b'N' | b'I'))
-        || message.starts_with("number out of range")
-    {
+    } else if message.starts_with("number out of range") || is_near(b"NaN") || is_near(b"Inf") {
         Looks::NotFinite
     } else if message.starts_with("control character") {
         Looks::ControlCharacter
@@ -350,7 +328,7 @@ fn reason(source: &str, error: &serde_json::Error) -> Reason {
         Looks::Several
     } else if error.classify() == Category::Eof {
         Looks::Unfinished
-    } else if !start.starts_with(['{', '[', '"']) && start.contains([',', ';', '\t']) {
+    } else if start.starts_with(char::is_alphanumeric) && start.contains([',', ';', '\t']) {
         Looks::Table
     } else {
         Looks::Text

@@ -42,8 +42,12 @@ pub fn split(text: &str) -> Split {
         }
     }
     for (open, close, _) in TAGS.iter().filter(|(_, _, alone)| *alone) {
-        if let Some(at) = text.find(close).filter(|at| !text[..*at].contains(open)) {
-            return parts(text, 0..at, at + close.len());
+        if let Some(at) = text.find(close) {
+            let (before, after) = (&text[..at], &text[at + close.len()..]);
+            // A tag that stands alone on its line; an answer may also just speak about tags.
+            if !before.contains(open) && (before.is_empty() || before.ends_with('\n') || after.starts_with('\n')) {
+                return parts(text, 0..at, at + close.len());
+            }
         }
     }
     Split {

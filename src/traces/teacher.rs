@@ -199,9 +199,7 @@ impl Teacher {
 
     /// Bytes of each token: what [`super::align`] takes. Tokens of unknown bytes have none.
     pub fn pieces(&self) -> Vec<&[u8]> {
-        self.tokens()
-            .map(|token| token.bytes.unwrap_or_default())
-            .collect()
+        self.tokens().map(|token| token.bytes.unwrap_or_default()).collect()
     }
 
     /// The largest id that is named, to be compared with a vocabulary.
@@ -277,7 +275,10 @@ impl Teacher {
         self.merge(start);
         self.alternatives[start..].sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
         self.tokens[number].alternatives_end = self.alternatives.len() as u32;
-        let mass: f64 = self.alternatives[start..].iter().map(|a| f64::from(a.logprob).exp()).sum();
+        let mass: f64 = self.alternatives[start..]
+            .iter()
+            .map(|a| f64::from(a.logprob).exp())
+            .sum();
         if mass > MOST_MASS {
             return Err(Reason::MassOverOne {
                 token: number,
@@ -357,7 +358,10 @@ impl Teacher {
                 next += 1;
                 continue;
             }
-            let run = self.tokens[next..].iter().take_while(|t| t.bytes.kind == Kind::Damaged).count();
+            let run = self.tokens[next..]
+                .iter()
+                .take_while(|t| t.bytes.kind == Kind::Damaged)
+                .count();
             let rest = text.get(at..).unwrap_or_default();
             // Enough of what follows to know it again.
             let mut needle = Vec::new();

@@ -1,6 +1,7 @@
 //! What is wrong with a line, and what a row must be to be kept.
 
 use super::formats::{Draft, Scope};
+use super::import::Options;
 use super::reasoning;
 use super::teacher::{Part, Placement, Span, Teacher};
 use super::{Layout, Role, Row, Turn};
@@ -98,7 +99,7 @@ pub enum Reason {
     Unanswered,
     /// An output whose request never came.
     Unasked,
-    /// More outputs wait for their requests than are held.
+    /// More batch rows wait for their other halves than are held.
     PendingFull {
         /// The cap in bytes.
         cap: usize,
@@ -151,7 +152,18 @@ impl Reason {
         match self {
             Self::TooLong { .. } => "too-long",
             Self::NotUtf8 => "not-utf8",
-            Self::NotJson { .. } => "not-json",
+            Self::NotJson { looks, .. } => match looks {
+                Looks::Html => "looks-like-html",
+                Looks::Table => "looks-like-csv",
+                Looks::Comment => "comment",
+                Looks::SingleQuotes => "single-quotes",
+                Looks::NotFinite => "not-finite",
+                Looks::ControlCharacter => "control-character",
+                Looks::TrailingComma => "trailing-comma",
+                Looks::Several => "several-values",
+                Looks::Unfinished => "unfinished",
+                Looks::Text => "not-json",
+            },
             Self::TooDeep => "too-deep",
             Self::NotObject => "not-object",
             Self::AfterArray => "after-array",
@@ -240,7 +252,7 @@ impl fmt::Display for Reason {
             Self::Unasked => f.write_str("The request of this output is missing: add the batch request file."),
             Self::PendingFull { cap } => write!(
                 f,
-                "More than {} of outputs wait for their requests: add the request file first.",
+                "More than {} of batch rows wait for their other halves: add smaller parts, each request file first.",
                 crate::error::human_bytes(*cap as u64)
             ),
             Self::TooManyValues => f.write_str("The tool definitions or arguments are too large."),
@@ -313,7 +325,9 @@ impl fmt::Display for Note {
             Self::SameRoleTwice => "Two messages of one role follow each other.",
             Self::TurnsAfterAnswer => "Messages behind the last answer were left out.",
             Self::CutShort => "The answer stopped at a length limit, so its end is not learned.",
-            Self::TemplateInPrompt => "The prompt holds marks of a chat template, which the student reads as plain text.",
+            Self::TemplateInPrompt => {
+                "The prompt holds marks of a chat template, which the student reads as plain text."
+            }
             Self::LabelsPartial => "The teacher's log-probabilities cover only the beginning of the answer.",
             Self::LabelsByIdOnly => {
                 "The log-probabilities name token ids only: a student with the teacher's tokenizer can use them."
@@ -328,8 +342,8 @@ impl fmt::Display for Note {
     }
 }
 
-/// Makes a row of a draft, or says why not. A row that is only a prompt is kept where `keep_prompts` says so.
-pub(super) fn check(draft: Draft, keep_prompts: bool, file: usize, line: usize) -> Result<Row, Reason> {
+/// Makes a row of a draft, or says why not.
+pub(super) fn check(draft: Draft, options: &Options, file: usize, line: usize) -> Result<Row, Reason> {
     let Draft {
         format,
         layout,
@@ -350,8 +364,12 @@ pub(super) fn check(draft: Draft, keep_prompts: bool, file: usize, line: usize) 
             }
         }
     }
+    // The first token of a row is predicted by nothing.
+    if layout == Layout::Tokens && labels.as_ref().is_none_or(|soft| soft.teacher.len() < 2) {
+        return Err(Reason::NothingToTrain);
+    }
     match turns.iter().rposition(|turn| turn.train) {
-        None if keep_prompts && turns.last().is_some_and(|turn| turn.role != Role::Assistant) => {}
+        None if options.keep_prompts && turns.last().is_some_and(|turn| turn.role != Role::Assistant) => {}
         None => return Err(Reason::NothingToTrain),
         Some(last) => {
             if last + 1 < turns.len() {
@@ -363,8 +381,7 @@ pub(super) fn check(draft: Draft, keep_prompts: bool, file: usize, line: usize) 
     if turns.iter().any(|turn| turn.train && !turn.ended) {
         notes.push(Note::CutShort);
     }
-    let context = turns.iter().filter(|turn| !turn.train);
-    if layout == Layout::Plain && context.into_iter().any(|turn| has_marks(&turn.content)) {
+    if layout == Layout::Plain && turns.iter().any(|turn| !turn.train && has_marks(&turn.content)) {
         notes.push(Note::TemplateInPrompt);
     }
     let kind = labels.as_ref().map(|soft| soft.labels);
@@ -374,9 +391,11 @@ pub(super) fn check(draft: Draft, keep_prompts: bool, file: usize, line: usize) 
         if told.after_sampling {
             notes.push(Note::LabelsAfterSampling);
         }
-        match place(&mut told, &turns, raw.as_deref(), soft.scope)? {
-            Some(Note::LabelsLeftOut) => notes.push(Note::LabelsLeftOut),
-            note => {
+        match place(&mut told, &turns, raw.as_deref(), soft.scope) {
+            Ok(Some(Note::LabelsLeftOut)) => notes.push(Note::LabelsLeftOut),
+            Err(Reason::NotSpelled) if options.keep_misspelled => notes.push(Note::LabelsLeftOut),
+            Err(reason) => return Err(reason),
+            Ok(note) => {
                 notes.extend(note);
                 teacher = Some(told);
             }
@@ -463,6 +482,7 @@ fn place(teacher: &mut Teacher, turns: &[Turn], raw: Option<&str>, scope: Scope)
         Scope::RowEnd => return by_id(teacher, Placement::RowEnd),
         Scope::Row => return by_id(teacher, Placement::Row),
         Scope::Answer if teacher.has_absent() => return by_id(teacher, Placement::Answer),
+        Scope::Rendering if teacher.has_absent() => return by_id(teacher, Placement::Row),
         Scope::Answer | Scope::Rendering => {}
     }
     let Some((turn, said)) = turns.iter().enumerate().rfind(|(_, turn)| turn.train) else {
@@ -507,11 +527,12 @@ fn in_answer(text: &str, turn: usize, said: &Turn, before: &str) -> Option<(Vec<
     let split = reasoning::split(text);
     if split.found {
         let mut spans = Vec::new();
-        if let Some(range) = split.reasoning.clone() {
-            if said.reasoning.as_deref() == Some(&text[range.clone()]) {
-                spans.push(span(Part::Reasoning, range));
-            }
-        }
+        let thought = split.reasoning.clone();
+        spans.extend(
+            thought
+                .filter(|range| said.reasoning.as_deref() == Some(&text[range.clone()]))
+                .map(|range| span(Part::Reasoning, range)),
+        );
         if let Some((range, partial)) = beginning(text, split.content.start, content) {
             spans.push(span(Part::Content, range));
             return Some((spans, partial));
@@ -527,12 +548,10 @@ fn in_answer(text: &str, turn: usize, said: &Turn, before: &str) -> Option<(Vec<
         }
     }
     // Some engines repeat the prompt in front of the answer.
-    if !before.is_empty() && text.starts_with(before) {
-        if let Some((range, partial)) = beginning(text, before.len(), content) {
-            return Some((vec![span(Part::Content, range)], partial));
-        }
+    if before.is_empty() || !text.starts_with(before) {
+        return None;
     }
-    None
+    beginning(text, before.len(), content).map(|(range, partial)| (vec![span(Part::Content, range)], partial))
 }
 
 /// Where `content` stands from `from` on: whole with at most scaffolding behind it, or its beginning up to the end of `text`.
@@ -563,12 +582,13 @@ fn in_rendering(text: &str, turns: &[Turn]) -> Option<(Vec<Span>, bool)> {
         }
         let at = match text[..limit].rfind(&turn.content) {
             Some(at) => at,
-            None if turn.train && spans.is_empty() => return None,
-            None => continue,
+            // Looking on for earlier turns would search the whole text once for each.
+            None => break,
         };
         let end = at + turn.content.len();
-        if turn.train && spans.is_empty() && !is_scaffolding(&text[end..]) {
-            return None;
+        // Behind an answer there is nothing but marks, up to the next turn; else these letters stood there by chance.
+        if turn.train && !is_scaffolding(&text[end..limit]) {
+            break;
         }
         limit = at;
         if !turn.train {
@@ -579,16 +599,21 @@ fn in_rendering(text: &str, turns: &[Turn]) -> Option<(Vec<Span>, bool)> {
             part: Part::Content,
             bytes: at..end,
         });
-        if let Some(thought) = turn.reasoning.as_deref() {
-            if let Some(at) = text[..limit].rfind(thought) {
-                spans.push(Span {
-                    turn: index,
-                    part: Part::Reasoning,
-                    bytes: at..at + thought.len(),
-                });
-                limit = at;
-            }
-        }
+        // Templates drop the reasoning of earlier turns, and looking for what is not there would cost each time.
+        let thought = turn
+            .reasoning
+            .as_deref()
+            .filter(|_| spans.len() == 1)
+            .unwrap_or_default();
+        let Some(at) = text[..limit].rfind(thought).filter(|_| !thought.is_empty()) else {
+            continue;
+        };
+        spans.push(Span {
+            turn: index,
+            part: Part::Reasoning,
+            bytes: at..at + thought.len(),
+        });
+        limit = at;
     }
     spans.reverse();
     (!spans.is_empty()).then_some((spans, false))
