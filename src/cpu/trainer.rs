@@ -259,7 +259,7 @@ impl Trainer {
         if trained.is_empty() {
             return sum;
         }
-        let (normed, logits) = self.head(&end, &trained);
+        let (_, logits) = self.head(&end, &trained);
         let vocabulary = self.plan.config.vocabulary;
         let mut d_logits = vec![0.0f32; logits.len()];
         for (i, t) in trained.iter().enumerate() {
@@ -274,7 +274,7 @@ impl Trainer {
                 *to = *from as f32;
             }
         }
-        let d_hidden = self.head_back(&end, &normed, &trained, &d_logits);
+        let d_hidden = self.head_back(&end, &trained, &d_logits);
         self.backward(&tape, d_hidden);
         sum
     }
@@ -499,7 +499,7 @@ impl Trainer {
         self.product(&self.plan.head[0], &x)
     }
 
-    fn head_back(&self, rows: &Rows, _normed: &[f32], chosen: &[usize], d_logits: &[f32]) -> Vec<f32> {
+    fn head_back(&self, rows: &Rows, chosen: &[usize], d_logits: &[f32]) -> Vec<f32> {
         let Step::Linear { norm, matrix, .. } = &self.plan.head[0] else {
             unreachable!("the head is one linear step")
         };

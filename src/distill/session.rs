@@ -131,6 +131,17 @@ impl Settings {
     }
 }
 
+/// What a checkpoint says beside its numbers.
+#[derive(Serialize, Deserialize)]
+struct State {
+    settings: Settings,
+    step: usize,
+    care: f32,
+    changes: usize,
+    /// Of all rows in their order; as text, because JSON's numbers end at 2^53 for many readers.
+    rows: String,
+}
+
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StepReport {
@@ -369,16 +380,15 @@ impl Session {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).expect("the length is the bytes'");
             (name.as_str(), view)
         });
-        let about = HashMap::from([
-            (
-                "settings".to_owned(),
-                serde_json::to_string(&self.settings).unwrap_or_default(),
-            ),
-            ("step".to_owned(), self.step.to_string()),
-            ("care".to_owned(), self.care.to_string()),
-            ("changes".to_owned(), self.trainer.steps().to_string()),
-            ("rows".to_owned(), self.fingerprint().to_string()),
-        ]);
+        let state = State {
+            settings: self.settings.clone(),
+            step: self.step,
+            care: self.care,
+            changes: self.trainer.steps(),
+            rows: self.fingerprint().to_string(),
+        };
+        // One key: several would be written in an order that changes from run to run.
+        let about = HashMap::from([("training".to_owned(), serde_json::to_string(&state).unwrap_or_default())]);
         safetensors::serialize(views, Some(about)).expect("the names differ")
     }
 
@@ -390,23 +400,20 @@ impl Session {
         let broken = |what: &str| Error::malformed(format!("the checkpoint {what}"));
         let (_, head) = SafeTensors::read_metadata(checkpoint).map_err(|e| broken(&format!("cannot be read: {e}")))?;
         let file = SafeTensors::deserialize(checkpoint).map_err(|e| broken(&format!("cannot be read: {e}")))?;
-        let about = head
-            .metadata()
-            .clone()
-            .ok_or_else(|| broken("says nothing of its training"))?;
-        let text = |key: &str| about.get(key).ok_or_else(|| broken(&format!("lacks its {key}")));
-        let settings: Settings =
-            serde_json::from_str(text("settings")?).map_err(|_| broken("has settings that cannot be read"))?;
-        if settings != self.settings || *text("rows")? != self.fingerprint().to_string() {
+        let about = head.metadata().as_ref().and_then(|about| about.get("training"));
+        let about = about.ok_or_else(|| broken("says nothing of its training"))?;
+        let State {
+            settings,
+            step,
+            care,
+            changes,
+            rows,
+        } = serde_json::from_str(about).map_err(|_| broken("says things of its training that cannot be read"))?;
+        if settings != self.settings || rows != self.fingerprint().to_string() {
             return Err(Error::Request {
                 what: "the checkpoint is of other rows or settings".into(),
             });
         }
-        let step: usize = text("step")?.parse().map_err(|_| broken("has no step"))?;
-        let care: f32 = text("care")?.parse().map_err(|_| broken("has no step size"))?;
-        let changes: usize = text("changes")?
-            .parse()
-            .map_err(|_| broken("does not count its steps"))?;
         if step > self.settings.steps || changes > step || !(care > 0.0 && care <= 1.0) {
             return Err(broken("counts steps that there are not"));
         }

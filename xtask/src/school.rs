@@ -227,7 +227,7 @@ pub fn few_steps(places: &Places) -> Result<()> {
         text(&training)?,
     ])?;
     // It opens in the runner, and in f32 computes there what it did in the trainer.
-    rooms.school(&["eval", words, "--each", "1", "--failures", "0", "--loss", "20"])?;
+    rooms.school(&["eval", words, "--each", "0", "--failures", "0", "--loss", "20"])?;
     rooms.school(&[
         "export",
         recipe,
