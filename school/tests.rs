@@ -419,8 +419,8 @@ fn weights_that_are_wrong_are_refused() {
     let words = tokenizer::to_json(&WORDS).unwrap();
     let refusal = |file: &[u8], words: &str| {
         export(&recipe, file, words, BlockType::Q8_0, &Training::default())
-            .err()
-            .expect("it is refused")
+            .map(|_| ())
+            .expect_err("it is refused")
             .to_string()
     };
     let name = "blk.1.attn_k.weight";

@@ -55,8 +55,8 @@ fn bucket(divergence: Divergence, log_p: f64, log_q: f64) -> (f64, f64) {
     match divergence {
         Divergence::ForwardKl => (p * (log_p - log_q), -p),
         Divergence::ReverseKl => (q * (log_q - log_p), q * (log_q - log_p + 1.0)),
-        Divergence::Jsd { beta } if beta == 0.0 => bucket(Divergence::ForwardKl, log_p, log_q),
-        Divergence::Jsd { beta } if beta == 1.0 => bucket(Divergence::ReverseKl, log_p, log_q),
+        Divergence::Jsd { beta: 0.0 } => bucket(Divergence::ForwardKl, log_p, log_q),
+        Divergence::Jsd { beta: 1.0 } => bucket(Divergence::ReverseKl, log_p, log_q),
         Divergence::Jsd { beta } => {
             let b = f64::from(beta);
             let log_m = log_sum_exp([b.ln() + log_p, (1.0 - b).ln() + log_q].into_iter());

@@ -88,6 +88,9 @@ pub struct Desk<'a> {
     pub reasoning: Reasoning,
 }
 
+/// Number of a turn, and the bytes of the text that the template writes for it.
+type TrainedTurn = (usize, Range<usize>);
+
 impl<'a> Desk<'a> {
     /// For a student's tokenizer and template; rows of at most `longest` tokens.
     pub fn new(tokenizer: &'a Tokenizer, template: &'a Template, longest: usize) -> Self {
@@ -208,7 +211,7 @@ impl<'a> Desk<'a> {
 
     /// The text of a conversation, and the bytes of each trained turn from its first to the end of what the template
     /// writes for it.
-    fn written(&self, turns: &[Turn], tools: Option<&Json>) -> Result<(String, Vec<(usize, Range<usize>)>)> {
+    fn written(&self, turns: &[Turn], tools: Option<&Json>) -> Result<(String, Vec<TrainedTurn>)> {
         let messages: Vec<Json> = turns.iter().map(message).collect();
         let write = |count: usize, prompt: bool| {
             let options = RenderOptions {
@@ -255,7 +258,7 @@ impl<'a> Desk<'a> {
     }
 
     /// What the teacher thought, laid beside the student's tokens.
-    fn lay_teacher(&self, row: &Row, turns: &[Turn], trained: &[(usize, Range<usize>)], lesson: &mut Lesson) {
+    fn lay_teacher(&self, row: &Row, turns: &[Turn], trained: &[TrainedTurn], lesson: &mut Lesson) {
         let Some(teacher) = &row.teacher else { return };
         let put = |targets: Vec<Target>, first: usize, lesson: &mut Lesson| {
             for target in targets {

@@ -106,7 +106,7 @@ impl Adapter {
         if !alpha.is_finite() || alpha < 0.0 {
             return Err(unsupported(format!("its alpha is {alpha}")));
         }
-        let mut halves: BTreeMap<String, [Option<(usize, usize, Vec<f32>)>; 2]> = BTreeMap::new();
+        let mut halves: BTreeMap<String, [Half; 2]> = BTreeMap::new();
         for tensor in &gguf.tensors {
             if tensor.name.ends_with("_norm.weight") {
                 continue;
@@ -178,7 +178,7 @@ impl Adapter {
         let rooted = config["use_rslora"].as_bool() == Some(true);
         let file = SafeTensors::deserialize(weights)
             .map_err(|e| Error::malformed(format!("adapter_model.safetensors cannot be read: {e}")))?;
-        let mut halves: BTreeMap<String, [Option<(usize, usize, Vec<f32>)>; 2]> = BTreeMap::new();
+        let mut halves: BTreeMap<String, [Half; 2]> = BTreeMap::new();
         for (name, tensor) in file.tensors() {
             let (matrix, half) = peft_matrix(&name).ok_or_else(|| {
                 unsupported(format!(
