@@ -43,10 +43,17 @@ pub fn make(file: &[u8], count: usize, apart: usize, seed: u64) -> Result<Traces
         let request = json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": {
             "model": name, "messages": [{"role": "user", "content": turn.user}], "logprobs": true, "top_logprobs": TOP, "temperature": 0}});
         traces.requests.push(request.to_string());
-        let (ids, answer) = told(&mut model, &chat, Some(false))?;
+        // The teacher thinks first, and its thoughts are not part of the answer: as with the services that it stands for.
+        let Told {
+            before,
+            ids,
+            content: answer,
+            thoughts,
+        } = told(&mut model, &chat)?;
         traces.right += usize::from(answer == turn.answer);
-        let prompt = prompt_ids(model.student(), &chat, Some(false))?;
-        let marks = probabilities(&mut model, &prompt, &ids)?;
+        let prompt = prompt_ids(model.student(), &chat, None)?;
+        let context: Vec<u32> = prompt.iter().chain(&before).copied().collect();
+        let marks = probabilities(&mut model, &context, &ids)?;
         let output = json!({"id": format!("batch_req_{:04}", i + 1), "custom_id": id, "response": {"status_code": 200, "request_id": format!("req_{:04}", i + 1), "body": {
             "id": format!("chatcmpl-{:04}", i + 1), "object": "chat.completion", "created": 0, "model": name,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": answer, "refusal": null}, "logprobs": {"content": marks, "refusal": null}, "finish_reason": "stop"}],
@@ -56,8 +63,7 @@ pub fn make(file: &[u8], count: usize, apart: usize, seed: u64) -> Result<Traces
             json!({"conversations": [{"from": "human", "value": turn.user}, {"from": "gpt", "value": answer}]})
                 .to_string(),
         );
-        let (content, thoughts) = model.answer(chat, None)?;
-        let mut said = json!({"role": "assistant", "content": content});
+        let mut said = json!({"role": "assistant", "content": answer});
         if !thoughts.is_empty() {
             said["reasoning_content"] = Json::String(thoughts);
         }
@@ -96,24 +102,43 @@ fn lessons(teacher: &Persona, seed: u64, count: usize) -> Result<Vec<Turn>> {
     bail!("the desk has no {count} different questions: ask for fewer")
 }
 
-/// The greedy answer as ids without the end token, and as text.
-fn told(
-    model: &mut Open,
-    chat: &[understudy::text::template::Message],
-    thinking: Option<bool>,
-) -> Result<(Vec<u32>, String)> {
+/// A greedy answer.
+struct Told {
+    /// Tokens of the thoughts and their marks.
+    before: Vec<u32>,
+    /// Tokens of the answer, without the one that ends it.
+    ids: Vec<u32>,
+    content: String,
+    thoughts: String,
+}
+
+fn told(model: &mut Open, chat: &[understudy::text::template::Message]) -> Result<Told> {
     let request = Request {
         sampling: Sampling::GREEDY,
-        max_tokens: Some(300),
-        enable_thinking: thinking,
+        max_tokens: Some(400),
         ..Request::chat(chat.to_vec())
     };
     let answer = pollster::block_on(model.student().generate(&request, |_| false)).map_err(|e| anyhow!("{e}"))?;
-    let mut ids = answer.ids;
-    if ids.last().is_some_and(|id| model.student().tokenizer().is_end(*id)) {
-        ids.pop();
+    let tokenizer = model.student().tokenizer();
+    let mut before = answer.ids;
+    if before.last().is_some_and(|id| tokenizer.is_end(*id)) {
+        before.pop();
     }
-    Ok((ids, answer.content))
+    let mark = tokenizer.token_id("</think>");
+    let mut at = before.iter().position(|id| Some(*id) == mark).map_or(0, |at| at + 1);
+    while at > 0
+        && before
+            .get(at)
+            .is_some_and(|id| tokenizer.piece(*id).iter().all(u8::is_ascii_whitespace))
+    {
+        at += 1;
+    }
+    Ok(Told {
+        ids: before.split_off(at),
+        before,
+        content: answer.content.trim().to_owned(),
+        thoughts: answer.reasoning.trim().to_owned(),
+    })
 }
 
 /// `logprobs.content` of an answer.
