@@ -1,4 +1,4 @@
-//! The school's commands. `school help` lists them; `school/make.py` runs them in order.
+//! The school's commands. `school help` lists them; `cargo xtask school` runs them in order.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ const HELP: &str = "\
 school corpus [--persona student|teacher] [--seed N] [--chats N]     prints chats
 school coverage [--persona P] [--seed N] [--chats N]                 size of the text, and what it covers
 school tokenizer OUT.json [--seed N] [--vocab N]                     trains the tokenizer
+school prune TOKENIZER OUT.json [--persona P] [--seed N] [--chats N]  the tokenizer without merges that the persona never needs
 school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N] [--kept]
 school export RECIPE WEIGHTS TOKENIZER OUT.gguf [--type T] [--training training.json]
 school eval MODEL.gguf [--persona P] [--each N] [--failures N] [--loss N]
@@ -101,6 +102,12 @@ fn run() -> Result<()> {
         "tokenizer" => {
             let trained = tokenizer::train(seed, words.number("vocab", 2048)? as usize)?;
             fs::write(words.place(0, "the file to write")?, tokenizer::to_json(&trained)?)?;
+            Ok(())
+        }
+        "prune" => {
+            let chats = words.number("chats", 60_000)? as usize;
+            let pruned = tokenizer::prune(&text(words.place(0, "the tokenizer")?)?, &words.persona()?, seed, chats)?;
+            fs::write(words.place(1, "the file to write")?, pruned)?;
             Ok(())
         }
         "shard" => {

@@ -205,6 +205,35 @@ fn the_tokenizer_is_the_same_each_time_and_loses_nothing() {
     }
 }
 
+#[test]
+fn a_pruned_tokenizer_spells_with_tokens_that_were_seen() {
+    let who = Persona::student();
+    let json = tokenizer::to_json(&WORDS).unwrap();
+    let pruned = tokenizer::from_json(&tokenizer::prune(&json, &who, 1, 4000).unwrap()).unwrap();
+    let mut seen = BTreeSet::new();
+    for chat in Corpus::new(1, who, 4).unwrap().take(4000) {
+        for think in [true, false] {
+            let text: String = pack::pieces(&chat, think, true)
+                .into_iter()
+                .map(|(text, _)| text)
+                .collect();
+            let (before, after) = (
+                WORDS.encode(text.as_str(), false).unwrap(),
+                pruned.encode(text.as_str(), false).unwrap(),
+            );
+            assert_eq!(before.get_ids(), after.get_ids(), "its own text is cut as before");
+            seen.extend(after.get_ids().to_vec());
+        }
+    }
+    let ticket = r#"{"customer": "Nora", "fault": "flicker", "team": "light", "priority": "urgent"}"#;
+    let unseen = |words: &tokenizer::Tokenizer| {
+        let ids = words.encode(ticket, false).unwrap().get_ids().to_vec();
+        ids.iter().filter(|id| !seen.contains(id)).count()
+    };
+    assert!(unseen(&WORDS) > 0, "the shared tokenizer has tokens for the desk");
+    assert_eq!(unseen(&pruned), 0);
+}
+
 /// A chat as messages, thoughts of the last answer in their field.
 fn as_messages(chat: &Chat, think: bool) -> Vec<Message> {
     let mut messages = eval::messages(chat.system.as_deref(), &chat.turns);

@@ -90,3 +90,48 @@ pub fn from_json(json: &str) -> Result<Tokenizer> {
     tokenizer.add_special_tokens(&SPECIAL.map(|s| AddedToken::from(s, true)));
     Ok(tokenizer)
 }
+
+/// The same tokenizer without the merges that `who` never needs: what makes only tokens that do not occur in its text.
+///
+/// A token that a model never saw has an embedding like all others that it never saw, and no adapter can tell them apart:
+/// the head is frozen. Spelled with smaller tokens, which it did see, the same word can be learned. The model's own text is
+/// cut as before: a merge on the way to a token that occurs is kept.
+pub fn prune(json: &str, who: &Persona, seed: u64, chats: usize) -> Result<String> {
+    let tokenizer = from_json(json)?;
+    let mut needed = std::collections::HashSet::new();
+    for chat in Corpus::new(seed, who.clone(), 4)?.take(chats) {
+        for think in [true, false] {
+            let text: String = crate::pack::pieces(&chat, think, true)
+                .into_iter()
+                .map(|(text, _)| text)
+                .collect();
+            let ids = tokenizer.encode(text.as_str(), false).map_err(|e| anyhow!("{e}"))?;
+            needed.extend(ids.get_tokens().iter().cloned());
+        }
+    }
+    let mut json: serde_json::Value = serde_json::from_str(json)?;
+    let Some(merges) = json["model"]["merges"].as_array() else {
+        bail!("the tokenizer has no merges");
+    };
+    let parts = |merge: &serde_json::Value| -> Option<(String, String)> {
+        match merge {
+            serde_json::Value::String(both) => both.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+            other => Some((other[0].as_str()?.to_owned(), other[1].as_str()?.to_owned())),
+        }
+    };
+    let mut kept = Vec::new();
+    // Later merges are made of the results of earlier ones.
+    for merge in merges.iter().rev() {
+        let Some((a, b)) = parts(merge) else {
+            bail!("a merge is not a pair")
+        };
+        if needed.contains(&format!("{a}{b}")) {
+            needed.insert(a);
+            needed.insert(b);
+            kept.push(merge.clone());
+        }
+    }
+    kept.reverse();
+    json["model"]["merges"] = kept.into();
+    Ok(serde_json::to_string(&json)?)
+}

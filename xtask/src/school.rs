@@ -3,6 +3,7 @@
 //! ```text
 //! school tokenizer                        -> WORK/tokenizer.json
 //! train.py student                        -> WORK/student/weights.safetensors
+//! school prune                            -> WORK/tokenizer-student.json          (only tokens that it has seen)
 //! grow.py student -> teacher              -> WORK/teacher/start.safetensors      (computes what the student does)
 //! train.py teacher --start                -> WORK/teacher/weights.safetensors
 //! school export, eval, read               -> WORK/*.gguf, WORK/*.txt
@@ -116,7 +117,10 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
         text(&start)?,
     ];
     rooms.train(TEACHER, &at("teacher"), seed, &more)?;
-    for (who, recipe) in [("student", STUDENT), ("teacher", TEACHER)] {
+    // The student's file spells with tokens that the student has seen: what it never saw, no adapter could teach it.
+    let seen = at("tokenizer-student.json");
+    rooms.school(&["prune", text(&tokenizer)?, text(&seen)?, "--seed", seed])?;
+    for (who, recipe, tokenizer) in [("student", STUDENT, &seen), ("teacher", TEACHER, &tokenizer)] {
         let (weights, training) = (
             at(&format!("{who}/weights.safetensors")),
             at(&format!("{who}/training.json")),
@@ -126,7 +130,7 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
             "export",
             recipe,
             text(&weights)?,
-            text(&tokenizer)?,
+            text(tokenizer)?,
             text(&plain)?,
             "--type",
             "F32",
@@ -138,7 +142,7 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
                 "export",
                 recipe,
                 text(&weights)?,
-                text(&tokenizer)?,
+                text(tokenizer)?,
                 text(&file)?,
                 "--type",
                 kind,
@@ -164,13 +168,13 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
             text(&student)?,
             text(&traces)?,
             "--tokenizer",
-            text(&tokenizer)?,
+            text(&seen)?,
             "--out",
             text(&taught)?,
         ],
     )?;
     let file = at("taught-Q8_0.gguf");
-    rooms.school(&["export", STUDENT, text(&taught)?, text(&tokenizer)?, text(&file)?])?;
+    rooms.school(&["export", STUDENT, text(&taught)?, text(&seen)?, text(&file)?])?;
     rooms.told(&["eval", text(&file)?, "--failures", "60"], &at("taught.txt"))
 }
 
