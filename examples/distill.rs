@@ -79,8 +79,8 @@ fn main() {
         let mut session = pollster::block_on(Session::new(header.plan.clone(), &source, lessons, settings))?;
         let (taught, apart) = session.rows();
         println!("{taught} rows to teach from, {apart} kept apart");
-        let before = session.measure();
-        while let Some(step) = session.advance() {
+        let before = pollster::block_on(session.measure())?;
+        while let Some(step) = pollster::block_on(session.advance())? {
             if step.step % 5 == 1 || step.step == step.steps {
                 println!(
                     "step {:>4}  loss {:.4}  cross-entropy {:.4}  gradient {:.3}  {} of {} tokens trained",
@@ -88,7 +88,7 @@ fn main() {
                 );
             }
         }
-        let after = session.measure();
+        let after = pollster::block_on(session.measure())?;
         if after.rows > 0 {
             println!(
                 "held-out rows: cross-entropy {:.4} -> {:.4} nats per token, top token right {:.1} % -> {:.1} %",
@@ -107,7 +107,7 @@ fn main() {
             println!("change per row {mean:+.4}, 95 % of redraws from {low:+.4} to {high:+.4}{noise}");
         }
         let taught = format!("{} taught", name.as_deref().unwrap_or("A student"));
-        let adapter = session.adapter(&taught, name.as_deref(), arguments.value("teacher"));
+        let adapter = pollster::block_on(session.adapter(&taught, name.as_deref(), arguments.value("teacher")))?;
         let bytes = adapter.to_gguf();
         std::fs::write(out, &bytes)?;
         println!("{out}: {} matrices, {} bytes", adapter.pairs.len(), bytes.len());
