@@ -2,8 +2,9 @@
 //! for one example at a time, for several side by side.
 
 use super::Objective;
+use super::room::bucket;
 use super::ops::{crossing, primitive};
-use super::student::{Rows, Student, share};
+use super::student::{Rows, Student};
 use crate::cpu::adamw::AdamW;
 use crate::cpu::loss::{LossRow, Teacher, prepare};
 use crate::cpu::trainer::{Example, Shape};
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::format::adapter::{Adapter, Pair};
 use crate::format::gguf::Metadata;
 use crate::format::source::Source;
-use crate::gpu::training::{Dense, Marked, Memory, Room, Stats};
+use crate::gpu::training::{Dense, Marked, Memory, Named, Room, Stats};
 use crate::gpu::{Gpu, Training};
 use crate::model::Plan;
 use burn::tensor::{Device, Tensor};
@@ -40,22 +41,14 @@ struct Batch {
     dense: Option<Vec<f32>>,
 }
 
-/// Positions that an example is filled up to: few different numbers, so that shapes come again.
-pub fn bucket(length: usize) -> usize {
-    match length {
-        0..=128 => length.next_multiple_of(16).max(16),
-        129..=512 => length.next_multiple_of(32),
-        _ => length.next_multiple_of(64),
-    }
-}
-
 impl GpuTrainer {
-    /// Shares the device with Burn and uploads the frozen weights. Rows of at most `context` tokens; A is drawn from
+    /// Uploads the frozen weights; `device` is Burn's name for `gpu` ([`super::student::share`]). Rows of at most `context` tokens; A is drawn from
     /// `seed`, B is zero. `progress` is told the bytes read so far.
     ///
     /// Errors: what the device refuses, what the source cannot read, [`crate::error::Error::Request`] for a shape that cannot be.
     pub async fn new<S: Source>(
         gpu: &Gpu,
+        device: &Device,
         plan: Plan,
         source: &S,
         context: usize,
@@ -73,10 +66,9 @@ impl GpuTrainer {
             ..room
         };
         let training = Training::load(gpu, plan, source, shape, seed, room, progress).await?;
-        let device = share(gpu)?;
         Ok(Self {
             student: Student::new(Arc::new(training), device.clone(), factors.as_deref(), bucket(context)),
-            device,
+            device: device.clone(),
             shape: shape.clone(),
             steps: 0,
         })
@@ -94,6 +86,16 @@ impl GpuTrainer {
     /// Most tokens side by side.
     pub fn room(&self) -> Room {
         self.training().room()
+    }
+
+    /// r.
+    pub fn rank(&self) -> usize {
+        self.shape.rank
+    }
+
+    /// The trained pairs, in their order.
+    pub fn names(&self) -> &[Named] {
+        self.training().names()
     }
 
     fn batch(&self, examples: &[Example], objective: &Objective, weight: f32) -> Batch {
@@ -332,7 +334,7 @@ impl GpuTrainer {
         let names = self.training().names().to_vec();
         let half = |base: &str, half: &str, what: &str| state.get(&format!("{base}.{half}{what}"));
         let rank = self.shape.rank;
-        let fits = |named: &crate::gpu::training::Named, what: &str| {
+        let fits = |named: &Named, what: &str| {
             half(&named.base, "a", what).is_some_and(|v| v.len() == rank * named.columns)
                 && half(&named.base, "b", what).is_some_and(|v| v.len() == rank * named.rows)
         };

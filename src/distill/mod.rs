@@ -2,6 +2,7 @@
 //!
 //! - [`objective`]: the loss of a token, as settings.
 //! - [`lesson`]: a row of traces as the student's tokens, with what is trained and what the teacher thought.
+//! - [`reading`]: files of traces, piece by piece, into lessons; [`room`]: what teaching takes on a device.
 //! - [`session`]: a training step by step, with measures, checkpoints and the adapter.
 //! - [`trainer`]: what computes it, the CPU or the GPU.
 //! - [`schedule`]: step sizes, the order of rows, and which are kept apart.
@@ -15,6 +16,8 @@ pub mod lesson;
 pub mod objective;
 #[cfg(feature = "teach")]
 pub mod ops;
+pub mod reading;
+pub mod room;
 pub mod schedule;
 pub mod session;
 #[cfg(feature = "teach")]

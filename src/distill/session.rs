@@ -75,6 +75,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Sound settings for so many rows.
+    pub fn sound(rows: usize) -> Self {
+        let default = Self::default();
+        Self {
+            batch: default.batch.min(rows.max(1)),
+            ..default
+        }
+    }
+
     /// The loss. Errors: [`Error::Request`] for what is outside its range.
     pub fn objective(&self) -> Result<Objective> {
         let divergence = match self.divergence.as_str() {
@@ -392,6 +401,20 @@ impl Session {
             passes: self.order.passes(),
             skipped,
         }))
+    }
+
+    /// A step on the shortest rows that changes nothing: what is compiled and allocated once is then there.
+    ///
+    /// Errors: as [`Session::advance`].
+    pub async fn warm_up(&mut self) -> Result<()> {
+        let mut rows: Vec<&Lesson> = self.lessons.taught.iter().collect();
+        rows.sort_by_key(|lesson| lesson.tokens.len());
+        rows.truncate(2);
+        let teachers: Vec<Vec<Teacher>> = rows.iter().map(|lesson| teachers(lesson)).collect();
+        let examples: Vec<Example> = rows.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
+        self.trainer.accumulate(&examples, &self.objective, 0.0).await?;
+        self.trainer.zero();
+        Ok(())
     }
 
     /// Measures the rows that are held out, as the student is now.

@@ -420,3 +420,8 @@ fn widened(x: Tensor<2>) -> Tensor<2> {
     let zeros = Tensor::zeros([rows, more], &x.device());
     Tensor::cat(vec![x, zeros], 1)
 }
+
+/// Bytes that Burn holds on a device.
+pub fn reserved(device: &Device) -> u64 {
+    device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved)
+}

@@ -2,12 +2,16 @@
 
 use super::Objective;
 #[cfg(feature = "teach")]
-use super::gpu::{GpuTrainer, bucket};
+use super::gpu::GpuTrainer;
+#[cfg(feature = "teach")]
+use super::room::bucket;
 use crate::cpu;
 use crate::cpu::loss::{Loss, Teacher};
 use crate::cpu::trainer::{AdamW, Example};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::adapter::Adapter;
+#[cfg(feature = "teach")]
+use crate::format::adapter::Pair;
 use std::collections::HashMap;
 
 /// Of a trained token: loss, cross-entropy, divergence, and 1 where the likeliest token is the wanted one.
@@ -177,6 +181,38 @@ impl Trainer {
             #[cfg(feature = "teach")]
             Self::Gpu(trainer) => trainer.adapter().await,
         }
+    }
+
+    /// Puts an adapter's pairs in the place of those that are trained.
+    ///
+    /// Errors: [`Error::Adapter`] where it is made of others.
+    pub fn put(&mut self, adapter: &Adapter) -> Result<()> {
+        let misfit = || Error::Adapter {
+            what: "it is made of other matrices than those that are trained".into(),
+        };
+        let find = |base: &str, sizes: (usize, usize, usize)| {
+            let pair = adapter.pairs.iter().find(|pair| pair.base == base);
+            pair.filter(|pair| (pair.rank, pair.rows, pair.columns) == sizes).ok_or_else(misfit)
+        };
+        match self {
+            Self::Cpu(trainer) => {
+                for trained in &mut trainer.pairs {
+                    let own = &trained.pair;
+                    trained.pair = find(&own.base, (own.rank, own.rows, own.columns))?.clone();
+                }
+            }
+            #[cfg(feature = "teach")]
+            Self::Gpu(trainer) => {
+                let rank = trainer.rank();
+                let pairs: Result<Vec<Pair>> = trainer
+                    .names()
+                    .iter()
+                    .map(|named| find(&named.base, (rank, named.rows, named.columns)).cloned())
+                    .collect();
+                trainer.set_pairs(&pairs?);
+            }
+        }
+        Ok(())
     }
 
     /// The pairs and the optimizer's memory, by name.
