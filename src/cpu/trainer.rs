@@ -69,7 +69,11 @@ impl Shape {
                 "the rank is a number from 1 to 1024, and alpha is finite".into(),
             ));
         }
-        match self.modules.iter().find(|m| MODULES.iter().all(|(known, _)| known != m)) {
+        match self
+            .modules
+            .iter()
+            .find(|m| MODULES.iter().all(|(known, _)| known != m))
+        {
             Some(module) => Err(request(format!("there is no matrix '{module}' in a layer"))),
             None => Ok(()),
         }

@@ -78,8 +78,11 @@ impl Settings {
     /// Sound settings for so many rows.
     pub fn sound(rows: usize) -> Self {
         let default = Self::default();
+        let batch = default.batch.min(rows.max(1));
         Self {
-            batch: default.batch.min(rows.max(1)),
+            // Six passes: what counts is how often each row is seen (docs/LOG.md).
+            steps: (6 * rows).div_ceil(batch).clamp(20, 400),
+            batch,
             ..default
         }
     }
@@ -370,7 +373,13 @@ impl Session {
         let mut sum = Sum::default();
         let teachers: Vec<Vec<Teacher>> = lessons.iter().map(|lesson| teachers(lesson)).collect();
         let examples: Vec<Example> = lessons.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
-        for (row, stats) in self.trainer.accumulate(&examples, &self.objective, weight).await?.iter().enumerate() {
+        for (row, stats) in self
+            .trainer
+            .accumulate(&examples, &self.objective, weight)
+            .await?
+            .iter()
+            .enumerate()
+        {
             sum.add(lessons[row], stats);
         }
         let rate = self.care * self.schedule.rate(self.step);
@@ -551,7 +560,11 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, lesson: &Lesson, stats: &[Stats]) {
-        let soft = lesson.targets.iter().zip(&lesson.soft).filter(|(target, _)| target.is_some());
+        let soft = lesson
+            .targets
+            .iter()
+            .zip(&lesson.soft)
+            .filter(|(target, _)| target.is_some());
         for ((_, soft), [total, ce, divergence, top]) in soft.zip(stats) {
             self.total += f64::from(*total);
             self.ce += f64::from(*ce);

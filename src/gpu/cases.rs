@@ -413,6 +413,23 @@ pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, colu
     }
 }
 
+/// The same case for the version without workgroup memory.
+pub fn direct(case: Case) -> Case {
+    let (kernel, tall, wide) = Kernel::matmul(true);
+    let number = |name: &str| {
+        case.constants
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(0.0, |(_, value)| *value) as u32
+    };
+    let state: Vec<u32> = bytemuck::pod_collect_to_vec(&case.bindings[6].input);
+    Case {
+        kernel,
+        grid: [number("COUNT").div_ceil(wide), state[1].div_ceil(tall), 1],
+        ..case
+    }
+}
+
 /// A case of `rms_norm` on `(rows, columns)`.
 pub fn rms_norm(seed: u64, rows: usize, columns: usize, lanes: u32) -> Case {
     let mut numbers = Numbers(seed);
@@ -822,7 +839,7 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
             },
             lanes,
         ));
-        cases.push(matmul(
+        let many = matmul(
             seed,
             block_type,
             5,
@@ -832,7 +849,8 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
                 add: true,
                 ..Extras::default()
             },
-        ));
+        );
+        cases.push(if gpu.is_software() { direct(many) } else { many });
     }
     cases
 }

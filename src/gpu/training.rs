@@ -223,7 +223,15 @@ impl Training {
         for step in plan.body.iter().chain(&plan.head) {
             if let Step::Linear { matrix, bias, .. } = step {
                 let place = pairs.places.get(matrix);
-                let made = prepare(&mut pipelines, &weights[*matrix], bias.is_some(), place, pairs.padded);
+                let (matmul, ..) = Kernel::matmul(gpu.is_software());
+                let made = prepare(
+                    &mut pipelines,
+                    matmul,
+                    &weights[*matrix],
+                    bias.is_some(),
+                    place,
+                    pairs.padded,
+                );
                 prepared.insert(*matrix, made);
             }
         }
@@ -256,10 +264,7 @@ impl Training {
             vectors,
             prepared,
             pipelines: Mutex::new(pipelines),
-            room: Room {
-                rows: room.rows,
-                named,
-            },
+            room: Room { rows: room.rows, named },
             states: Mutex::new(HashMap::new()),
             tokens: gpu.storage("tokens", 4 * room.rows as u64),
             z: gpu.storage("z", (4 * room.rows * widest) as u64),
@@ -411,8 +416,9 @@ impl Training {
                 y.clone(),
                 state.clone(),
             ];
-            let group = self.gpu.bind_views(Kernel::Matmul, &views);
-            let grid = [part.count.div_ceil(64) as u32, rows.div_ceil(32) as u32, 1];
+            let (kernel, tall, wide) = Kernel::matmul(self.gpu.is_software());
+            let group = self.gpu.bind_views(kernel, &views);
+            let grid = [(part.count as u32).div_ceil(wide), (rows as u32).div_ceil(tall), 1];
             list.push((pipelines[0].clone(), group, grid));
         }
     }
@@ -437,9 +443,10 @@ impl Training {
             View::whole(&self.z),
             self.state(rows),
         ];
-        let wide = place.parts.count * self.pairs.padded;
-        let grid = [wide.div_ceil(64) as u32, rows.div_ceil(32) as u32, 1];
-        list.push((pipelines.z.clone(), self.gpu.bind_views(Kernel::Matmul, &views), grid));
+        let (kernel, tall, wide) = Kernel::matmul(self.gpu.is_software());
+        let columns = (place.parts.count * self.pairs.padded) as u32;
+        let grid = [columns.div_ceil(wide), (rows as u32).div_ceil(tall), 1];
+        list.push((pipelines.z.clone(), self.gpu.bind_views(kernel, &views), grid));
     }
 
     /// dx = W^T dy + A^T dz, and the gradients of the pairs; x and dx `(rows, 8 groups)`, dy `(rows, N)`.
@@ -459,19 +466,11 @@ impl Training {
             let views = [dy.clone(), z, self.pairs.b(gradient, place), state.clone()];
             let group = self.gpu.bind_views(Kernel::LoraGrad, &views);
             let tiles = self.pairs.padded / 4 * place.rows.div_ceil(4);
-            list.push((
-                pipelines.grad_b.clone(),
-                group,
-                [(tiles as u32).div_ceil(WG), 1, 1],
-            ));
+            list.push((pipelines.grad_b.clone(), group, [(tiles as u32).div_ceil(WG), 1, 1]));
             let views = [dz, x.clone(), self.pairs.a(gradient, place), state];
             let group = self.gpu.bind_views(Kernel::LoraGrad, &views);
             let tiles = place.stride / 4 * wide.div_ceil(4);
-            list.push((
-                pipelines.grad_a.clone(),
-                group,
-                [(tiles as u32).div_ceil(WG), 1, 1],
-            ));
+            list.push((pipelines.grad_a.clone(), group, [(tiles as u32).div_ceil(WG), 1, 1]));
         }
         self.push_back(matrix, dy, dx, rows, &mut list);
         self.run(&list);
@@ -519,7 +518,11 @@ impl Training {
     ) -> Result<Vec<Stats>> {
         let (n, matrix) = (marked.rows.len(), self.head_matrix());
         let (vocabulary, named) = (self.plan.config.vocabulary, self.room.named);
-        assert!(n <= self.room.rows, "{n} rows where there is room for {}", self.room.rows);
+        assert!(
+            n <= self.room.rows,
+            "{n} rows where there is room for {}",
+            self.room.rows
+        );
         assert!(marked.ids.len() == n * named && marked.logprobs.len() == n * named);
         let (head, row) = (&self.head, 4 * 8 * self.weights[matrix].groups);
         self.gpu.write(&head.rows, 0, bytemuck::cast_slice(marked.rows));
@@ -611,7 +614,11 @@ impl Training {
     /// Length of the gradient over all pairs.
     pub async fn gradient_norm(&self) -> Result<f32> {
         let count = self.pairs.floats;
-        let constants = [("COUNT", count as f64), ("RUN", RUN as f64), ("WG", f64::from(self.loss_lanes()))];
+        let constants = [
+            ("COUNT", count as f64),
+            ("RUN", RUN as f64),
+            ("WG", f64::from(self.loss_lanes())),
+        ];
         let pipeline = self.pipeline(Kernel::GradNorm, None, &constants);
         let views = [View::whole(&self.pairs.gradient), View::whole(&self.sums)];
         let group = self.gpu.bind_views(Kernel::GradNorm, &views);
@@ -803,7 +810,14 @@ impl Pairs {
 }
 
 /// The pipelines of a matrix: they depend on its sizes alone.
-fn prepare(pipelines: &mut Pipelines, w: &Weights, bias: bool, place: Option<&Place>, padded: usize) -> Prepared {
+fn prepare(
+    pipelines: &mut Pipelines,
+    matmul: Kernel,
+    w: &Weights,
+    bias: bool,
+    place: Option<&Place>,
+    padded: usize,
+) -> Prepared {
     let lora = |constants: &mut Vec<(&'static str, f64)>| {
         if let Some(place) = place {
             constants.push(("LORA", 1.0));
@@ -829,7 +843,7 @@ fn prepare(pipelines: &mut Pipelines, w: &Weights, bias: bool, place: Option<&Pl
             lora(&mut back);
         }
         parts.push([
-            pipelines.get(Kernel::Matmul, Some(w.block_type), &forward),
+            pipelines.get(matmul, Some(w.block_type), &forward),
             pipelines.get(Kernel::MatmulBack, Some(w.block_type), &back),
         ]);
     }
@@ -858,13 +872,9 @@ fn prepare(pipelines: &mut Pipelines, w: &Weights, bias: bool, place: Option<&Pl
         };
         dz.extend(cases::lora_constants(padded, &place.parts));
         PairPipelines {
-            z: pipelines.get(Kernel::Matmul, Some(BlockType::F32), &z),
+            z: pipelines.get(matmul, Some(BlockType::F32), &z),
             dz: pipelines.get(Kernel::LoraBack, None, &dz),
-            grad_a: pipelines.get(
-                Kernel::LoraGrad,
-                None,
-                &grad(wide, place.stride, place.stride, false),
-            ),
+            grad_a: pipelines.get(Kernel::LoraGrad, None, &grad(wide, place.stride, place.stride, false)),
             grad_b: pipelines.get(Kernel::LoraGrad, None, &grad(place.rows, padded, wide, true)),
         }
     });

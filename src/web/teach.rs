@@ -7,9 +7,7 @@ use crate::distill::lesson::{Lesson, Reasoning};
 use crate::distill::reading::{Read, Reading};
 use crate::distill::room::Needs;
 use crate::distill::schedule::held_out;
-use crate::distill::session::{
-    Measure, Session, Settings, Sorted, StepReport, checkpoint_settings, paired_interval,
-};
+use crate::distill::session::{Measure, Session, Settings, Sorted, StepReport, checkpoint_settings, paired_interval};
 use crate::distill::student::share;
 use crate::distill::trainer::Trainer;
 use crate::error::{Error, Result};
@@ -355,7 +353,9 @@ fn best(all: impl Iterator<Item = (u32, f32)>, word: impl Fn(u32) -> String) -> 
             top.truncate(SHOWN);
         }
     }
-    top.into_iter().map(|(id, logprob)| (word(id), f64::from(logprob).exp())).collect()
+    top.into_iter()
+        .map(|(id, logprob)| (word(id), f64::from(logprob).exp()))
+        .collect()
 }
 
 #[wasm_bindgen]
@@ -444,7 +444,10 @@ impl Teacher {
             None => Reasoning::Keep,
         };
         Ok(self.now_with(|open| {
-            let longest = options.longest.map_or(LONGEST, |n| n as usize).clamp(16, open.longest());
+            let longest = options
+                .longest
+                .map_or(LONGEST, |n| n as usize)
+                .clamp(16, open.longest());
             open.read = None;
             open.reading = Some(Reading::new(&open.header, longest, reasoning));
             Ok(())
@@ -566,8 +569,17 @@ impl Teacher {
                         };
                         let report = |loaded| tell(loaded, size, "weights");
                         let shape = settings.shape();
-                        let made =
-                            GpuTrainer::new(gpu, &device, plan, &open.source, context, &shape, settings.seed, room, report);
+                        let made = GpuTrainer::new(
+                            gpu,
+                            &device,
+                            plan,
+                            &open.source,
+                            context,
+                            &shape,
+                            settings.seed,
+                            room,
+                            report,
+                        );
                         Trainer::Gpu(Box::new(made.await?))
                     }
                     None => {
@@ -654,7 +666,14 @@ impl Teacher {
                 let (gain, within_noise) = change(&before.per_row, &after.per_row);
                 let (kl_change, _) = change(&before.kl_per_row, &after.kl_per_row);
                 let (loss, generic_noise) = change(&generic_before.per_row, &generic_after.per_row);
-                let sentences = sentences(before, &after, within_noise, generic_before, &generic_after, generic_noise);
+                let sentences = sentences(
+                    before,
+                    &after,
+                    within_noise,
+                    generic_before,
+                    &generic_after,
+                    generic_noise,
+                );
                 to_js(&Verdict {
                     held_out: HeldOut {
                         before,
@@ -690,7 +709,10 @@ impl Teacher {
             .await?;
         let open = self.open.borrow();
         let open = open.as_ref().ok_or(Error::NoStudent)?;
-        let part = open.course.as_ref().map_or(Settings::default().hold_out, |c| c.session.settings().hold_out);
+        let part = open
+            .course
+            .as_ref()
+            .map_or(Settings::default().hold_out, |c| c.session.settings().hold_out);
         open.preview(row, part, Some(&logits))
     }
 
@@ -721,7 +743,9 @@ impl Teacher {
 
     /// Everything to go on from here.
     pub async fn checkpoint(&self) -> std::result::Result<Vec<u8>, JsValue> {
-        Ok(self.with(async |open| open.course()?.session.checkpoint().await).await?)
+        Ok(self
+            .with(async |open| open.course()?.session.checkpoint().await)
+            .await?)
     }
 
     /// Goes on from a checkpoint of the same student, traces and settings; steps that were done.
@@ -786,7 +810,9 @@ impl Teacher {
                     .metadata
                     .insert("understudy.training.card", Value::String(card.to_string()));
                 if let Some(sha) = &about.base_sha256 {
-                    adapter.metadata.insert("understudy.base.sha256", Value::String(sha.clone()));
+                    adapter
+                        .metadata
+                        .insert("understudy.base.sha256", Value::String(sha.clone()));
                 }
                 if let Some(terms) = &about.terms {
                     adapter
@@ -825,7 +851,11 @@ impl Teacher {
     }
 
     fn device_bytes(&self) -> f64 {
-        let burn = self.device.borrow().as_ref().map_or(0, crate::distill::student::reserved);
+        let burn = self
+            .device
+            .borrow()
+            .as_ref()
+            .map_or(0, crate::distill::student::reserved);
         self.gpu.as_ref().map_or(0.0, |gpu| gpu.counts().bytes as f64) + burn as f64
     }
 
@@ -908,7 +938,9 @@ fn report_words(read: &Read) -> Result<JsValue> {
         ));
     }
     if cut_rows > 0 {
-        sentences.push(format!("{cut_rows} rows are longer than the student can be taught at a time and were cut."));
+        sentences.push(format!(
+            "{cut_rows} rows are longer than the student can be taught at a time and were cut."
+        ));
     }
     to_js(&ReportWords {
         sentences,

@@ -165,7 +165,14 @@ pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Ob
         let top = row.iter().all(|z| *z <= row[target as usize]);
         stats.extend([one.total as f32, one.ce as f32, one.divergence as f32, flag(top) as f32]);
         let at = r * k..(r + 1) * k;
-        about.push(prepare(target, teacher, &objective, weight as f32, &mut ids[at.clone()], &mut logprobs[at]));
+        about.push(prepare(
+            target,
+            teacher,
+            &objective,
+            weight as f32,
+            &mut ids[at.clone()],
+            &mut logprobs[at],
+        ));
     }
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(&about);
     let mut constants = vec![("VOCABULARY", vocabulary as f64), ("WG", 16.0)];
