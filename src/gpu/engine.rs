@@ -613,14 +613,22 @@ impl Engine {
                 Ok(Some((attached, weights)))
             })
             .await?;
-        self.maker.weights.truncate(own);
+        let before = (self.maker.weights.split_off(own), self.maker.attached.take());
         self.maker.attached = attached.map(|(attached, weights)| {
             self.maker.weights.extend(weights);
             attached
         });
         let maker = &mut self.maker;
-        let (decode, prefill) = gpu.scoped(async || Ok(maker.body())).await?;
-        (self.decode, self.prefill) = (decode, prefill);
+        match gpu.scoped(async || Ok(maker.body())).await {
+            Ok((decode, prefill)) => (self.decode, self.prefill) = (decode, prefill),
+            Err(error) => {
+                // The lists go on as they were, and so must what a new scale is written to.
+                self.maker.weights.truncate(own);
+                self.maker.weights.extend(before.0);
+                self.maker.attached = before.1;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
