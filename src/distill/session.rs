@@ -15,6 +15,7 @@ use crate::format::adapter::Adapter;
 use crate::format::gguf::Value;
 use crate::format::source::Source;
 use crate::model::Plan;
+use crate::model::chance::Numbers;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -630,15 +631,8 @@ pub fn paired_interval(before: &[f64], after: &[f64], seed: u64) -> Option<(f64,
     }
     let differences: Vec<f64> = before.iter().zip(after).map(|(b, a)| a - b).collect();
     let mean = |list: &mut dyn Iterator<Item = f64>| list.sum::<f64>() / n as f64;
-    let mut state = seed;
-    let mut draw = || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        differences[((z ^ (z >> 31)) % n as u64) as usize]
-    };
+    let mut numbers = Numbers(seed);
+    let mut draw = || differences[numbers.below(n)];
     let mut means: Vec<f64> = (0..2000).map(|_| mean(&mut (0..n).map(|_| draw()))).collect();
     means.sort_by(f64::total_cmp);
     Some((mean(&mut differences.iter().copied()), means[49], means[1949]))

@@ -597,6 +597,9 @@ impl Teacher {
                 let whole = (session.rows().1 + generic.len()) as u64;
                 tell(0, whole, "measure")?;
                 let before = session.measure().await?;
+                if !before.ce.is_finite() {
+                    return Err(Error::NotFinite);
+                }
                 tell(session.rows().1 as u64, whole, "measure")?;
                 let generic_before = session.measure_rows(&generic).await?;
                 tell(whole, whole, "measure")?;

@@ -1,7 +1,8 @@
 //! Cases of the kernels that training needs.
 
 use super::{
-    Case, Kernel, NMSE, Numbers, flag, groups, lora_constants, packed, padded, read, row_words, state, write_f32,
+    Case, Kernel, NMSE, Numbers, flag, groups, lora_constants, packed, padded, read, row_words, state, weights,
+    write_f32,
 };
 use crate::cpu;
 use crate::cpu::adamw::{AdamStep, AdamW};
@@ -39,7 +40,7 @@ pub fn matmul_back(
     add: bool,
 ) -> Case {
     let mut numbers = Numbers(seed);
-    let w = numbers.weights(block_type, rows, columns);
+    let w = weights(&mut numbers, block_type, rows, columns);
     let dy = numbers.vector(tokens * rows);
     let parts = parts(rows, false);
     let a = numbers.vector(parts.count * rank * columns);
