@@ -122,6 +122,8 @@ mod teach {
 
     #[wasm_bindgen_test]
     async fn the_gpu_trains_as_the_cpu_does_in_the_browser() {
+        // Tests are started without the module's own start.
+        understudy::web::teach::start();
         let options = GpuOptions {
             all_features: true,
             ..GpuOptions::default()

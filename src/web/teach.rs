@@ -25,6 +25,7 @@ use js_sys::{Function, Object, Reflect, Uint8Array};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 use wasm_bindgen::prelude::*;
 
 type Answer = std::result::Result<JsValue, JsValue>;
@@ -37,8 +38,11 @@ unsafe extern "C" {
 /// runs all of them again on each exported call.
 #[wasm_bindgen(start)]
 pub fn start() {
-    // Safety: the linker makes this function, it takes nothing, and this is its only call.
-    unsafe { __wasm_call_ctors() };
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        // Safety: the linker makes this function, it takes nothing, and it is called once.
+        unsafe { __wasm_call_ctors() };
+    }
 }
 
 /// Tokens of a row in memory and time that are never exceeded, whatever the student's context.
