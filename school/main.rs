@@ -13,7 +13,7 @@ school corpus [--persona student|teacher] [--seed N] [--chats N]     prints chat
 school coverage [--persona P] [--seed N] [--chats N]                 size of the text, and what it covers
 school tokenizer OUT.json [--seed N] [--vocab N]                     trains the tokenizer
 school prune TOKENIZER OUT.json [--persona P] [--seed N] [--chats N]  the tokenizer without merges that the persona never needs
-school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N] [--kept]
+school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N] [--kept] [--practice]
 school export RECIPE WEIGHTS TOKENIZER OUT.gguf [--type T] [--training training.json]
 school eval MODEL.gguf [--persona P] [--each N] [--failures N] [--loss N]
 school read MODEL.gguf                                               forty greedy answers
@@ -41,7 +41,7 @@ impl Words {
         let mut words = std::env::args().skip(2);
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                Some("kept") => drop(options.insert("kept".into(), "yes".into())),
+                Some(flag @ ("kept" | "practice")) => drop(options.insert(flag.to_owned(), "yes".into())),
                 Some(name) if known.contains(&name) => drop(options.insert(
                     name.to_owned(),
                     words.next().with_context(|| format!("--{name} needs a value"))?,
@@ -120,6 +120,7 @@ fn run() -> Result<()> {
                 first: words.number("first", 0)?,
                 length: words.number("row", 256)? as usize,
                 kept: words.options.contains_key("kept"),
+                practice: words.options.contains_key("practice"),
             };
             let out = words.place(2, "the file to write")?;
             let mut bytes = Vec::new();

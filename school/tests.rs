@@ -73,6 +73,7 @@ fn impossible_settings_are_refused() {
         first: 0,
         length: 3,
         kept: false,
+        practice: false,
     };
     assert!(pack::write(&shard, &WORDS, &mut Vec::new()).is_err());
 }
@@ -313,6 +314,7 @@ fn shards_hold_whole_chats_and_only_what_may_be_trained() {
         first: 1000,
         length: 256,
         kept: false,
+        practice: false,
     };
     let (mut bytes, mut again) = (Vec::new(), Vec::new());
     let (rows, tokens) = pack::write(&shard, &WORDS, &mut bytes).unwrap();
