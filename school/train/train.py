@@ -196,6 +196,10 @@ def train(a):
     save_file(model.tensors(), os.path.join(a.work, "weights.safetensors"))
     facts = {"steps": step, "tokens": step * a.batch, "minutes": round(used / 60, 1), "seed": a.seed, "machine": a.machine, "loss": log[0::max(1, len(log) // 12)] + log[-1:]}
     facts["logits"] = close_look(model)
+    if a.earlier:
+        with open(a.earlier, encoding="utf-8") as f:
+            before = json.load(f)
+        facts["earlier"] = before.pop("earlier", []) + [{k: before[k] for k in ("steps", "tokens", "minutes", "seed", "machine")}]
     if not a.no_ruler:
         facts["held_out_loss"] = round(held_out_loss(model, a), 5)
     with open(os.path.join(a.work, "training.json"), "w", encoding="utf-8") as f:
@@ -211,6 +215,7 @@ def arguments(words=None):
     p.add_argument("--tokenizer", help="by default tokenizer.json beside the work folder")
     p.add_argument("--school", default="target/release/school")
     p.add_argument("--start", help="weights to begin with instead of chance: what grow.py made")
+    p.add_argument("--earlier", help="training.json of the run that made the weights to begin with, for the card")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--minutes", type=float, default=60, help="training time; ignored where --steps is given")
     p.add_argument("--steps", type=int, help="train exactly so many steps instead")
