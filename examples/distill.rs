@@ -1,5 +1,5 @@
-//! `distill MODEL.gguf TRACES.jsonl OUT.gguf [options]`: teaches a student from teacher traces, on the CPU, and writes the
-//! adapter.
+//! `distill MODEL.gguf TRACES.jsonl OUT.gguf [options]`: teaches a student from teacher traces and writes the adapter. On the
+//! CPU; on the GPU where it was built with `--features teach`.
 //!
 //! ```text
 //! --requests FILE      the requests of a batch output
@@ -11,6 +11,7 @@
 //! --divergence fkl     or rkl, jsd:0.5, skew:0.1
 //! --reasoning keep     or strip, or a number of characters
 //! --hold-out 0.1       part of the rows that is only measured
+//! --engine E           cpu or gpu
 //! --teacher NAME       who wrote the traces, for the adapter's provenance
 //! ```
 
@@ -41,6 +42,7 @@ fn main() {
             "reasoning",
             "hold-out",
             "teacher",
+            "engine",
         ];
         let arguments = Arguments::parse(&known, &[])?;
         let [model, traces, out] = arguments.positional("MODEL.gguf TRACES.jsonl OUT.gguf")?;
@@ -76,11 +78,14 @@ fn main() {
             ..default
         };
         let name = Provenance::from_metadata(&header.gguf.metadata).name;
-        let mut session = pollster::block_on(Session::new(header.plan.clone(), &source, lessons, settings))?;
+        let mut session = pollster::block_on(session(&header, &source, lessons, settings, arguments.value("engine")))?;
         let (taught, apart) = session.rows();
         println!("{taught} rows to teach from, {apart} kept apart");
-        let before = session.measure();
-        while let Some(step) = session.advance() {
+        let before = pollster::block_on(session.measure())?;
+        let begun = std::time::Instant::now();
+        let mut tokens = 0;
+        while let Some(step) = pollster::block_on(session.advance())? {
+            tokens += step.tokens;
             if step.step % 5 == 1 || step.step == step.steps {
                 println!(
                     "step {:>4}  loss {:.4}  cross-entropy {:.4}  gradient {:.3}  {} of {} tokens trained",
@@ -88,7 +93,9 @@ fn main() {
                 );
             }
         }
-        let after = session.measure();
+        let seconds = begun.elapsed().as_secs_f64();
+        println!("{tokens} tokens in {seconds:.1} s: {:.0} a second", tokens as f64 / seconds);
+        let after = pollster::block_on(session.measure())?;
         if after.rows > 0 {
             println!(
                 "held-out rows: cross-entropy {:.4} -> {:.4} nats per token, top token right {:.1} % -> {:.1} %",
@@ -107,12 +114,68 @@ fn main() {
             println!("change per row {mean:+.4}, 95 % of redraws from {low:+.4} to {high:+.4}{noise}");
         }
         let taught = format!("{} taught", name.as_deref().unwrap_or("A student"));
-        let adapter = session.adapter(&taught, name.as_deref(), arguments.value("teacher"));
+        let adapter = pollster::block_on(session.adapter(&taught, name.as_deref(), arguments.value("teacher")))?;
         let bytes = adapter.to_gguf();
         std::fs::write(out, &bytes)?;
         println!("{out}: {} matrices, {} bytes", adapter.pairs.len(), bytes.len());
         Ok(())
     });
+}
+
+#[cfg(not(feature = "teach"))]
+async fn session(
+    header: &Header,
+    source: &FileSource,
+    lessons: Vec<Lesson>,
+    settings: Settings,
+    engine: Option<&str>,
+) -> Result<Session, Failure> {
+    match engine.unwrap_or("cpu") {
+        "cpu" => Ok(Session::new(header.plan.clone(), source, lessons, settings).await?),
+        "gpu" => Err("training on the GPU is in builds with --features teach".into()),
+        _ => Err("--engine takes cpu or gpu".into()),
+    }
+}
+
+#[cfg(feature = "teach")]
+async fn session(
+    header: &Header,
+    source: &FileSource,
+    lessons: Vec<Lesson>,
+    settings: Settings,
+    engine: Option<&str>,
+) -> Result<Session, Failure> {
+    use understudy::distill::gpu::GpuTrainer;
+    use understudy::distill::room::Needs;
+    use understudy::distill::session::Sorted;
+    use understudy::distill::student::share;
+    use understudy::distill::trainer::Trainer;
+    use understudy::gpu::training::Room;
+    use understudy::gpu::{Gpu, GpuOptions};
+    let plan = header.plan.clone();
+    match engine.unwrap_or("gpu") {
+        "cpu" => Ok(Session::new(plan, source, lessons, settings).await?),
+        "gpu" => {
+            let options = GpuOptions {
+                subgroups: true,
+                all_features: true,
+                ..GpuOptions::default()
+            };
+            let gpu = Gpu::meet(&options).await?;
+            let sorted = Sorted::new(lessons, settings.hold_out)?;
+            let needs = Needs::new(&plan, &settings, &sorted, gpu.available_bytes());
+            needs.check()?;
+            println!("{}. {}", gpu.words(), needs.words());
+            let room = Room {
+                rows: needs.tokens,
+                named: sorted.named(),
+            };
+            let (shape, device, longest) = (settings.shape(), share(&gpu)?, sorted.longest());
+            let made = GpuTrainer::new(&gpu, &device, plan, source, longest, &shape, settings.seed, room, |_| Ok(()));
+            Ok(Session::with(Trainer::Gpu(Box::new(made.await?)), sorted, settings)?)
+        }
+        _ => Err("--engine takes cpu or gpu".into()),
+    }
 }
 
 fn lessons(desk: &Desk, traces: &str, requests: Option<&str>) -> Result<Vec<Lesson>, Failure> {

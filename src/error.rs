@@ -93,6 +93,8 @@ pub enum Error {
     Aborted,
     /// No student is open.
     NoStudent,
+    /// An adapter that was read again does not do what was trained.
+    ExportDiffers,
     /// Reading a file failed.
     Io {
         /// What the system said.
@@ -138,6 +140,7 @@ impl Error {
             Self::Busy => "busy",
             Self::Aborted => "aborted",
             Self::NoStudent => "no-student",
+            Self::ExportDiffers => "export-differs",
             Self::Io { .. } => "io",
         }
     }
@@ -175,6 +178,9 @@ impl Error {
             Self::Busy => "Wait for the answer to finish, or stop it first.".into(),
             Self::Aborted => "Send again when you like; nothing was lost.".into(),
             Self::NoStudent => "Open a student first.".into(),
+            Self::ExportDiffers => {
+                "Nothing was saved: export again, and if it happens again train again with a lower step size.".into()
+            }
             Self::Io { .. } => "Check that the file still exists and may be read, then open it again.".into(),
         }
     }
@@ -218,6 +224,7 @@ impl fmt::Display for Error {
             Self::Busy => f.write_str("The student is already answering."),
             Self::Aborted => f.write_str("Stopped."),
             Self::NoStudent => f.write_str("No student is open."),
+            Self::ExportDiffers => f.write_str("The adapter was read again and does not do what was trained."),
             Self::Io { what } => write!(f, "The file could not be read: {what}."),
         }
     }

@@ -12,3 +12,13 @@ fn lora_part(row: u32) -> u32 {
     }
     return u32(row >= BOUND1) + u32(row >= BOUND2);
 }
+
+// The rows of tensor `part` among `count`: first, and end; TURN apart.
+fn lora_rows(part: u32, count: u32) -> vec2<u32> {
+    if (TURN > 1u) {
+        return vec2<u32>(part, count);
+    }
+    let first = array<u32, 3>(0u, BOUND1, BOUND2);
+    let end = array<u32, 3>(min(BOUND1, count), min(BOUND2, count), count);
+    return vec2<u32>(first[part], end[part]);
+}

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::distill::{Divergence, Objective, Tail};
+use bytemuck::{Pod, Zeroable};
 
 /// What the teacher left for a token.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,56 @@ pub struct Loss {
     pub ce: f64,
     /// The divergence, in nats, times the temperature's square.
     pub divergence: f64,
+}
+
+/// What the kernel is told of a row beside the teacher's tokens.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Pod, Zeroable)]
+pub struct LossRow {
+    /// The token that the teacher said.
+    pub wanted: u32,
+    /// Tokens that it names; anything but 0 where it left all logits; 0 where it left only text.
+    pub count: u32,
+    /// What the row's gradient is multiplied by.
+    pub weight: f32,
+    /// Logarithm of the probability that it leaves to all other tokens.
+    pub left: f32,
+}
+
+/// A row as the kernel takes it: the teacher's tokens go to `ids` and `logprobs` (both of the same length, at least
+/// theirs), normalised as the objective's tail wants it.
+pub fn prepare(
+    target: u32,
+    teacher: Teacher,
+    objective: &Objective,
+    weight: f32,
+    ids: &mut [u32],
+    logprobs: &mut [f32],
+) -> LossRow {
+    let mut row = LossRow {
+        wanted: target,
+        weight,
+        ..LossRow::default()
+    };
+    match teacher {
+        Teacher::Text => {}
+        Teacher::Dense(_) => row.count = 1,
+        Teacher::Sparse {
+            ids: named,
+            logprobs: said,
+        } => {
+            let sum = log_sum_exp(said.iter().map(|v| f64::from(*v)));
+            // Rounded probabilities may sum to a little over one.
+            let off = if objective.tail != Tail::Bucket || sum > 0.0 { sum } else { 0.0 };
+            row.count = named.len() as u32;
+            row.left = (-sum.min(0.0).exp_m1()).max(0.0).ln().max(FLOOR) as f32;
+            ids[..named.len()].copy_from_slice(named);
+            for (to, said) in logprobs.iter_mut().zip(said) {
+                *to = (f64::from(*said) - off) as f32;
+            }
+        }
+    }
+    row
 }
 
 /// No bucket is less likely than this: `log` of what f32 still tells from nothing beside one.

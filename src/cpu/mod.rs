@@ -3,12 +3,17 @@
 //! A twin is the shader read aloud: it is the oracle of the kernel tests, the known answer of the start-up self-test, and
 //! the fallback where there is no WebGPU.
 
+pub mod adamw;
 pub mod attend;
 pub mod combine;
 pub mod embed;
 pub mod engine;
+pub mod grad_norm;
+pub mod lora_back;
+pub mod lora_grad;
 pub mod loss;
 pub mod matmul;
+pub mod matmul_back;
 pub mod matvec;
 pub mod rms_norm;
 pub mod rope_append;
@@ -76,4 +81,11 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + rest
+}
+
+/// to += factor from.
+fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += factor * from;
+    }
 }

@@ -8,10 +8,13 @@
 //! ```
 //! The forward pass keeps the input of every step; a step is run again where its inside is needed. Sums are f32, losses f64.
 
+pub use super::adamw::AdamW;
+use super::adamw::adamw;
 use super::loss::{self, Loss, Teacher};
+use super::matmul_back::matmul_back;
 use super::rope_append::{Heads, rope_append};
 use super::swiglu::silu;
-use super::{Weights, dot, embed, matmul, rms_norm};
+use super::{Weights, add_scaled, dot, embed, matmul, rms_norm};
 use crate::distill::Objective;
 use crate::error::{Error, Result};
 use crate::format::adapter::{Adapter, MODULES, Pair};
@@ -57,21 +60,31 @@ pub struct Shape {
     pub modules: Vec<String>,
 }
 
-/// AdamW (Loshchilov and Hutter, 2019).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamW {
-    /// Step size.
-    pub rate: f32,
-    /// Decay of the mean gradient.
-    pub beta1: f32,
-    /// Decay of the mean square.
-    pub beta2: f32,
-    /// Keeps the division finite.
-    pub epsilon: f32,
-    /// Pull towards zero.
-    pub decay: f32,
-    /// Longest gradient, over all pairs together.
-    pub clip: Option<f32>,
+impl Shape {
+    /// Errors: [`Error::Request`] for a rank of zero or modules that are not known.
+    pub fn check(&self) -> Result<()> {
+        let request = |what: String| Error::Request { what };
+        if self.rank == 0 || self.rank > 1024 || !self.alpha.is_finite() {
+            return Err(request(
+                "the rank is a number from 1 to 1024, and alpha is finite".into(),
+            ));
+        }
+        match self.modules.iter().find(|m| MODULES.iter().all(|(known, _)| known != m)) {
+            Some(module) => Err(request(format!("there is no matrix '{module}' in a layer"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The first layer that is trained.
+    pub fn first_layer(&self, plan: &Plan) -> usize {
+        let layers = plan.config.layers;
+        layers - self.last_layers.unwrap_or(layers).min(layers)
+    }
+
+    /// Whether a matrix of a layer is trained.
+    pub fn wants(&self, module: &str) -> bool {
+        self.modules.is_empty() || self.modules.iter().any(|m| m == module)
+    }
 }
 
 /// A student in training.
@@ -102,19 +115,7 @@ impl Trainer {
     ///
     /// Errors: what the source cannot read; [`Error::Request`] for a rank of zero or modules that are not known.
     pub async fn new<S: Source>(plan: Plan, source: &S, context: usize, shape: &Shape, seed: u64) -> Result<Self> {
-        let request = |what: String| Error::Request { what };
-        if shape.rank == 0 || shape.rank > 1024 || !shape.alpha.is_finite() {
-            return Err(request(
-                "the rank is a number from 1 to 1024, and alpha is finite".into(),
-            ));
-        }
-        if let Some(module) = shape
-            .modules
-            .iter()
-            .find(|m| MODULES.iter().all(|(known, _)| known != m))
-        {
-            return Err(request(format!("there is no matrix '{module}' in a layer")));
-        }
+        shape.check()?;
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for matrix in &plan.matrices {
             matrices.push(Weights {
@@ -132,15 +133,14 @@ impl Trainer {
             Some(vector) => Some(vector.read(source).await?),
             None => None,
         };
-        let first_layer = plan.config.layers - shape.last_layers.unwrap_or(plan.config.layers).min(plan.config.layers);
+        let first_layer = shape.first_layer(&plan);
         let mut pairs = Vec::new();
         for (matrix, about) in plan.matrices.iter().enumerate() {
             for (part, tensor) in about.tensors.iter().enumerate() {
                 let Some((layer, module)) = layer_and_module(&tensor.name) else {
                     continue;
                 };
-                let wanted = shape.modules.is_empty() || shape.modules.iter().any(|m| m == module);
-                if layer < first_layer || !wanted {
+                if layer < first_layer || !shape.wants(module) {
                     continue;
                 }
                 let (rows, columns, rank) = (tensor.rows(), tensor.columns(), shape.rank);
@@ -247,6 +247,11 @@ impl Trainer {
     /// # Panics
     /// If the row is longer than the context or ids are outside the vocabulary: whoever made the batch has checked it.
     pub fn accumulate(&mut self, example: &Example, objective: &Objective, weight: f64) -> Loss {
+        sum(&self.accumulate_stats(example, objective, weight))
+    }
+
+    /// As [`Trainer::accumulate`]: each trained token's loss, and whether the wanted token is the likeliest.
+    pub fn accumulate_stats(&mut self, example: &Example, objective: &Objective, weight: f64) -> Vec<(Loss, bool)> {
         let count = example.tokens.len();
         assert!(
             count <= self.context,
@@ -254,50 +259,60 @@ impl Trainer {
             self.context
         );
         let (tape, end) = self.forward(example.tokens);
-        let trained: Vec<usize> = (0..count).filter(|t| example.targets[*t].is_some()).collect();
-        let mut sum = Loss::default();
-        if trained.is_empty() {
-            return sum;
+        let (trained, losses, d_logits) = self.losses(&end, example, objective, weight);
+        if !trained.is_empty() {
+            let d_hidden = self.head_back(&end, &trained, &d_logits);
+            self.backward(&tape, d_hidden);
         }
-        let (_, logits) = self.head(&end, &trained);
+        losses
+    }
+
+    /// Each trained token's loss, and whether the wanted token is the likeliest; nothing is trained.
+    pub fn measure_stats(&self, example: &Example, objective: &Objective) -> Vec<(Loss, bool)> {
+        let (_, end) = self.forward(example.tokens);
+        self.losses(&end, example, objective, 0.0).1
+    }
+
+    /// The sum of an example's losses; nothing is trained.
+    pub fn measure(&self, example: &Example, objective: &Objective) -> Loss {
+        sum(&self.measure_stats(example, objective))
+    }
+
+    /// Logits `(T, V)` of the student as it was.
+    pub fn base_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
+        let scale = std::mem::take(&mut self.scale);
+        let logits = self.logits(tokens);
+        self.scale = scale;
+        logits
+    }
+
+    /// Trained positions, their losses, and the gradient over their logits.
+    fn losses(
+        &self,
+        end: &Rows,
+        example: &Example,
+        objective: &Objective,
+        weight: f64,
+    ) -> (Vec<usize>, Vec<(Loss, bool)>, Vec<f32>) {
+        let trained: Vec<usize> = (0..example.tokens.len())
+            .filter(|t| example.targets[*t].is_some())
+            .collect();
+        let (_, logits) = self.head(end, &trained);
         let vocabulary = self.plan.config.vocabulary;
         let mut d_logits = vec![0.0f32; logits.len()];
+        let mut losses = Vec::with_capacity(trained.len());
         for (i, t) in trained.iter().enumerate() {
             let row = &logits[i * vocabulary..(i + 1) * vocabulary];
             let mut gradient = vec![0.0; vocabulary];
             let target = example.targets[*t].unwrap_or_default();
             let one = loss::loss(row, target, example.teachers[*t], objective, weight, &mut gradient);
-            sum.total += one.total;
-            sum.ce += one.ce;
-            sum.divergence += one.divergence;
+            let top = row.iter().all(|z| *z <= row[target as usize]);
+            losses.push((one, top));
             for (to, from) in d_logits[i * vocabulary..(i + 1) * vocabulary].iter_mut().zip(&gradient) {
                 *to = *from as f32;
             }
         }
-        let d_hidden = self.head_back(&end, &trained, &d_logits);
-        self.backward(&tape, d_hidden);
-        sum
-    }
-
-    /// The sum of an example's losses; nothing is trained.
-    pub fn measure(&self, example: &Example, objective: &Objective) -> Loss {
-        let (_, end) = self.forward(example.tokens);
-        let trained: Vec<usize> = (0..example.tokens.len())
-            .filter(|t| example.targets[*t].is_some())
-            .collect();
-        let (_, logits) = self.head(&end, &trained);
-        let vocabulary = self.plan.config.vocabulary;
-        let mut sum = Loss::default();
-        let mut unused = vec![0.0; vocabulary];
-        for (i, t) in trained.iter().enumerate() {
-            let row = &logits[i * vocabulary..(i + 1) * vocabulary];
-            let target = example.targets[*t].unwrap_or_default();
-            let one = loss::loss(row, target, example.teachers[*t], objective, 0.0, &mut unused);
-            sum.total += one.total;
-            sum.ce += one.ce;
-            sum.divergence += one.divergence;
-        }
-        sum
+        (trained, losses, d_logits)
     }
 
     /// One step of the optimizer; gives the length of the gradient before it was clipped. A step whose gradient is not
@@ -308,9 +323,8 @@ impl Trainer {
         if !norm.is_finite() {
             return norm;
         }
-        let factor = adam.clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
         self.steps += 1;
-        let (c1, c2) = (1.0 - adam.beta1.powi(self.steps), 1.0 - adam.beta2.powi(self.steps));
+        let numbers = adam.step(self.steps, norm);
         for trained in &mut self.pairs {
             let Trained {
                 pair,
@@ -319,14 +333,7 @@ impl Trainer {
                 ..
             } = trained;
             for (i, values) in [&mut pair.a, &mut pair.b].into_iter().enumerate() {
-                for (j, value) in values.iter_mut().enumerate() {
-                    let g = factor * gradient[i][j];
-                    let (mean, square) = (&mut means[i][j], &mut squares[i][j]);
-                    *mean = adam.beta1 * *mean + (1.0 - adam.beta1) * g;
-                    *square = adam.beta2 * *square + (1.0 - adam.beta2) * g * g;
-                    *value -= adam.rate * adam.decay * *value;
-                    *value -= adam.rate / c1 * *mean / ((*square / c2).sqrt() + adam.epsilon);
-                }
+                adamw(&numbers, values, &gradient[i], &mut means[i], &mut squares[i]);
             }
         }
         norm
@@ -522,16 +529,7 @@ impl Trainer {
     fn through(&self, matrix: MatrixId, dy: &[f32], count: usize) -> Vec<f32> {
         let w = &self.matrices[matrix];
         let mut dh = vec![0.0; count * w.columns];
-        let mut row = vec![0.0; w.columns];
-        for n in 0..w.rows {
-            w.row(n, &mut row);
-            for t in 0..count {
-                let d = dy[t * w.rows + n];
-                if d != 0.0 {
-                    add_scaled(&mut dh[t * w.columns..(t + 1) * w.columns], d, &row);
-                }
-            }
-        }
+        matmul_back(w, dy, None, &mut dh);
         dh
     }
 
@@ -725,15 +723,19 @@ impl Trainer {
     }
 }
 
+fn sum(losses: &[(Loss, bool)]) -> Loss {
+    let mut sum = Loss::default();
+    for (one, _) in losses {
+        sum.total += one.total;
+        sum.ce += one.ce;
+        sum.divergence += one.divergence;
+    }
+    sum
+}
+
 /// A h, `(r)`.
 fn down(pair: &Pair, h: &[f32]) -> Vec<f32> {
     pair.a.chunks_exact(pair.columns).map(|a| dot(a, h)).collect()
-}
-
-fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to += factor * from;
-    }
 }
 
 /// d silu(a) / da.
@@ -754,7 +756,7 @@ fn norm_back(x: &[f32], gain: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32]) 
 }
 
 /// Layer and module of a tensor that may be trained.
-fn layer_and_module(name: &str) -> Option<(usize, &str)> {
+pub fn layer_and_module(name: &str) -> Option<(usize, &str)> {
     let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
     let module = rest.strip_suffix(".weight")?;
     MODULES.iter().find(|(gguf, _)| *gguf == module)?;

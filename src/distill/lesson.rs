@@ -12,6 +12,7 @@ use crate::traces::align::{ByteMap, Student, Tally, Target, align, align_ids};
 use crate::traces::{Layout, Part, Placement, Row, Turn};
 use serde_json::{Value as Json, json};
 use std::ops::Range;
+use std::rc::Rc;
 
 /// What is done with the teacher's reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,7 +82,7 @@ impl Unfit {
 pub struct Desk<'a> {
     tokenizer: &'a Tokenizer,
     template: &'a Template,
-    map: ByteMap,
+    map: Rc<ByteMap>,
     /// Longest row, in tokens.
     pub longest: usize,
     /// What is done with reasoning.
@@ -96,13 +97,24 @@ impl<'a> Desk<'a> {
     pub fn new(tokenizer: &'a Tokenizer, template: &'a Template, longest: usize) -> Self {
         let ids = 0..tokenizer.vocab_size() as u32;
         let plain = ids.filter(|id| !tokenizer.is_control(*id));
+        let map = ByteMap::new(plain.map(|id| (id, tokenizer.piece(id))));
+        Self::with(tokenizer, template, longest, Rc::new(map))
+    }
+
+    /// As [`Desk::new`], with the map of another desk of the same student: it is made of the whole vocabulary.
+    pub fn with(tokenizer: &'a Tokenizer, template: &'a Template, longest: usize, map: Rc<ByteMap>) -> Self {
         Self {
-            map: ByteMap::new(plain.map(|id| (id, tokenizer.piece(id)))),
+            map,
             tokenizer,
             template,
             longest,
             reasoning: Reasoning::default(),
         }
+    }
+
+    /// Which bytes are which token.
+    pub fn map(&self) -> Rc<ByteMap> {
+        self.map.clone()
     }
 
     /// The lesson of a row; the inner result says why a row is none.

@@ -6,9 +6,10 @@
 
 use super::lesson::Lesson;
 use super::schedule::{Order, Schedule, held_out};
+use super::trainer::{Stats, Trainer};
 use super::{Divergence, Objective};
-use crate::cpu::loss::{Loss, Teacher};
-use crate::cpu::trainer::{AdamW, Example, Shape, Trainer};
+use crate::cpu::loss::Teacher;
+use crate::cpu::trainer::{self as on_cpu, AdamW, Example, Shape};
 use crate::error::{Error, Result};
 use crate::format::adapter::Adapter;
 use crate::format::gguf::Value;
@@ -74,6 +75,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Sound settings for so many rows.
+    pub fn sound(rows: usize) -> Self {
+        let default = Self::default();
+        Self {
+            batch: default.batch.min(rows.max(1)),
+            ..default
+        }
+    }
+
     /// The loss. Errors: [`Error::Request`] for what is outside its range.
     pub fn objective(&self) -> Result<Objective> {
         let divergence = match self.divergence.as_str() {
@@ -96,7 +106,18 @@ impl Settings {
         Ok(objective)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Which pairs are trained.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            rank: self.rank,
+            alpha: self.alpha,
+            last_layers: (self.layers > 0).then_some(self.layers),
+            modules: self.modules.clone(),
+        }
+    }
+
+    /// Errors: [`Error::Request`] for numbers outside their ranges.
+    pub fn check(&self) -> Result<()> {
         let range = |ok: bool, what: &str| {
             if ok {
                 Ok(())
@@ -142,6 +163,19 @@ struct State {
     rows: String,
 }
 
+fn broken(what: &str) -> Error {
+    Error::malformed(format!("the checkpoint {what}"))
+}
+
+impl State {
+    fn read(checkpoint: &[u8]) -> Result<Self> {
+        let (_, head) = SafeTensors::read_metadata(checkpoint).map_err(|e| broken(&format!("cannot be read: {e}")))?;
+        let about = head.metadata().as_ref().and_then(|about| about.get("training"));
+        let about = about.ok_or_else(|| broken("says nothing of its training"))?;
+        serde_json::from_str(about).map_err(|_| broken("says things of its training that cannot be read"))
+    }
+}
+
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StepReport {
@@ -180,8 +214,66 @@ pub struct Measure {
     pub ce: f64,
     /// How often the likeliest token is the teacher's.
     pub top1: f64,
+    /// Forward KL from the teacher where it left probabilities, mean per token, in nats.
+    pub kl: Option<f64>,
     /// Mean cross-entropy of each row: two of these lists, row by row, tell gain from noise.
     pub per_row: Vec<f64>,
+    /// Mean KL of each row that has one.
+    pub kl_per_row: Vec<f64>,
+}
+
+/// Lessons sorted: what is taught, and what is only measured by.
+#[derive(Debug, Clone, Default)]
+pub struct Sorted {
+    /// To teach from.
+    pub taught: Vec<Lesson>,
+    /// Held out.
+    pub apart: Vec<Lesson>,
+}
+
+impl Sorted {
+    /// Sorts by what rows say, so that the same row always falls on the same side.
+    ///
+    /// Errors: [`Error::Request`] where no lesson is left to teach from.
+    pub fn new(lessons: Vec<Lesson>, part: f64) -> Result<Self> {
+        let (mut apart, mut taught): (Vec<_>, Vec<_>) =
+            lessons.into_iter().partition(|l| held_out(l.fingerprint, part));
+        // Few rows may all fall on one side; something is needed to teach from, and something to measure by.
+        if taught.is_empty() && apart.len() > 1 {
+            taught = apart.split_off(apart.len() / 2);
+        }
+        if apart.is_empty() && taught.len() > 3 && part > 0.0 {
+            apart.extend(taught.pop());
+        }
+        if taught.is_empty() {
+            return Err(Error::Request {
+                what: "there is no row to teach from".into(),
+            });
+        }
+        Ok(Self { taught, apart })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Lesson> {
+        self.taught.iter().chain(&self.apart)
+    }
+
+    /// Tokens of the longest row.
+    pub fn longest(&self) -> usize {
+        self.all().map(|l| l.tokens.len()).max().unwrap_or(1)
+    }
+
+    /// The most tokens that the teacher names in one place.
+    pub fn named(&self) -> usize {
+        let soft = self.all().flat_map(|l| l.soft.iter().flatten());
+        soft.map(|(ids, _)| ids.len()).max().unwrap_or(0)
+    }
+
+    /// A number of all rows in their order.
+    fn fingerprint(&self) -> u64 {
+        self.all().fold(0xcbf2_9ce4_8422_2325, |hash: u64, lesson| {
+            (hash ^ lesson.fingerprint).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
 }
 
 /// A training.
@@ -191,53 +283,49 @@ pub struct Session {
     objective: Objective,
     schedule: Schedule,
     order: Order,
-    taught: Vec<Lesson>,
-    apart: Vec<Lesson>,
+    lessons: Sorted,
     step: usize,
     /// Factor on the step size: halved by each step that had to be skipped.
     care: f32,
 }
 
 impl Session {
-    /// Reads the frozen weights and sorts the lessons: those held out are measured only.
+    /// A training on the CPU: reads the frozen weights and sorts the lessons.
     ///
     /// Errors: settings outside their ranges, no lesson to teach from, what the source cannot read.
     pub async fn new<S: Source>(plan: Plan, source: &S, lessons: Vec<Lesson>, settings: Settings) -> Result<Self> {
         settings.check()?;
-        let objective = settings.objective()?;
-        let (mut apart, mut taught): (Vec<_>, Vec<_>) = lessons
-            .into_iter()
-            .partition(|l| held_out(l.fingerprint, settings.hold_out));
-        // Few rows may all fall on one side; something is needed to teach from, and something to measure by.
-        if taught.is_empty() && apart.len() > 1 {
-            taught = apart.split_off(apart.len() / 2);
-        }
-        if apart.is_empty() && taught.len() > 3 && settings.hold_out > 0.0 {
-            apart.extend(taught.pop());
-        }
-        if taught.is_empty() {
-            return Err(Error::Request {
-                what: "there is no row to teach from".into(),
-            });
-        }
-        let longest = taught.iter().chain(&apart).map(|l| l.tokens.len()).max().unwrap_or(1);
-        let shape = Shape {
-            rank: settings.rank,
-            alpha: settings.alpha,
-            last_layers: (settings.layers > 0).then_some(settings.layers),
-            modules: settings.modules.clone(),
-        };
+        let lessons = Sorted::new(lessons, settings.hold_out)?;
+        let context = lessons.longest();
+        let trainer = on_cpu::Trainer::new(plan, source, context, &settings.shape(), settings.seed).await?;
+        Self::with(Trainer::Cpu(Box::new(trainer)), lessons, settings)
+    }
+
+    /// A training with a trainer that was made for these settings and lessons.
+    ///
+    /// Errors: settings outside their ranges.
+    pub fn with(trainer: Trainer, lessons: Sorted, settings: Settings) -> Result<Self> {
+        settings.check()?;
         Ok(Self {
-            trainer: Trainer::new(plan, source, longest, &shape, settings.seed).await?,
+            trainer,
             schedule: Schedule::new(settings.rate, settings.steps),
-            order: Order::new(taught.len(), settings.seed),
-            objective,
+            order: Order::new(lessons.taught.len(), settings.seed),
+            objective: settings.objective()?,
             settings,
-            taught,
-            apart,
+            lessons,
             step: 0,
             care: 1.0,
         })
+    }
+
+    /// What computes it.
+    pub fn trainer(&mut self) -> &mut Trainer {
+        &mut self.trainer
+    }
+
+    /// What it teaches from, and what it is measured by.
+    pub fn lessons(&self) -> &Sorted {
+        &self.lessons
     }
 
     /// Steps that were done.
@@ -252,7 +340,7 @@ impl Session {
 
     /// Rows to teach from, and rows that are only measured.
     pub fn rows(&self) -> (usize, usize) {
-        (self.taught.len(), self.apart.len())
+        (self.lessons.taught.len(), self.lessons.apart.len())
     }
 
     /// What was set.
@@ -262,31 +350,28 @@ impl Session {
 
     /// Rows of the next step.
     fn batch(&mut self) -> Vec<usize> {
-        let count = self.settings.batch.min(self.taught.len().max(1) * 4);
+        let count = self.settings.batch.min(self.lessons.taught.len().max(1) * 4);
         self.order.by_ref().take(count).collect()
     }
 
     /// The next step; `None` when all were done.
-    pub fn advance(&mut self) -> Option<StepReport> {
+    ///
+    /// Errors: a lost device; the session is worth nothing then but for its last checkpoint.
+    pub async fn advance(&mut self) -> Result<Option<StepReport>> {
         if self.is_finished() {
-            return None;
+            return Ok(None);
         }
         let rows = self.batch();
-        let trained: usize = rows.iter().map(|i| self.taught[*i].trained()).sum();
-        let tokens = rows.iter().map(|i| self.taught[*i].tokens.len()).sum();
+        let lessons: Vec<&Lesson> = rows.iter().map(|i| &self.lessons.taught[*i]).collect();
+        let trained: usize = lessons.iter().map(|lesson| lesson.trained()).sum();
+        let tokens = lessons.iter().map(|lesson| lesson.tokens.len()).sum();
         self.trainer.zero();
-        let mut sum = Loss::default();
-        for i in &rows {
-            let lesson = &self.taught[*i];
-            let teachers = teachers(lesson);
-            let one = self.trainer.accumulate(
-                &example(lesson, &teachers),
-                &self.objective,
-                1.0 / trained.max(1) as f64,
-            );
-            sum.total += one.total;
-            sum.ce += one.ce;
-            sum.divergence += one.divergence;
+        let weight = 1.0 / trained.max(1) as f64;
+        let mut sum = Sum::default();
+        let teachers: Vec<Vec<Teacher>> = lessons.iter().map(|lesson| teachers(lesson)).collect();
+        let examples: Vec<Example> = lessons.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
+        for (row, stats) in self.trainer.accumulate(&examples, &self.objective, weight).await?.iter().enumerate() {
+            sum.add(lessons[row], stats);
         }
         let rate = self.care * self.schedule.rate(self.step);
         let adam = AdamW {
@@ -297,58 +382,63 @@ impl Session {
             decay: self.settings.decay,
             clip: (self.settings.clip > 0.0).then_some(self.settings.clip),
         };
-        let gradient = self.trainer.step(&adam);
+        let gradient = self.trainer.step(&adam).await?;
         let skipped = !gradient.is_finite();
         if skipped {
             self.care *= 0.5;
         }
         self.step += 1;
-        let n = trained.max(1) as f64;
-        Some(StepReport {
+        Ok(Some(StepReport {
             step: self.step,
             steps: self.settings.steps,
-            loss: sum.total / n,
-            ce: sum.ce / n,
-            divergence: sum.divergence / n,
+            loss: sum.total / sum.tokens.max(1) as f64,
+            ce: sum.ce / sum.tokens.max(1) as f64,
+            divergence: sum.divergence / sum.soft.max(1) as f64,
             rate,
             gradient,
             tokens,
             trained,
             passes: self.order.passes(),
             skipped,
-        })
+        }))
+    }
+
+    /// A step on the shortest rows that changes nothing: what is compiled and allocated once is then there.
+    ///
+    /// Errors: as [`Session::advance`].
+    pub async fn warm_up(&mut self) -> Result<()> {
+        let mut rows: Vec<&Lesson> = self.lessons.taught.iter().collect();
+        rows.sort_by_key(|lesson| lesson.tokens.len());
+        rows.truncate(2);
+        let teachers: Vec<Vec<Teacher>> = rows.iter().map(|lesson| teachers(lesson)).collect();
+        let examples: Vec<Example> = rows.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
+        self.trainer.accumulate(&examples, &self.objective, 0.0).await?;
+        self.trainer.zero();
+        Ok(())
     }
 
     /// Measures the rows that are held out, as the student is now.
-    pub fn measure(&self) -> Measure {
-        let mut measure = Measure::default();
-        let (mut sum, mut right) = (0.0, 0);
-        for lesson in &self.apart {
-            let logits = self.trainer.logits(&lesson.tokens);
-            let width = logits.len() / lesson.tokens.len();
-            let (mut row_sum, mut count) = (0.0, 0);
-            for (t, target) in lesson.targets.iter().enumerate() {
-                let Some(target) = target else { continue };
-                let row = &logits[t * width..(t + 1) * width];
-                let most = row.iter().copied().fold(f32::MIN, f32::max);
-                let total: f64 = row.iter().map(|v| f64::from(v - most).exp()).sum();
-                row_sum += total.ln() - f64::from(row[*target as usize] - most);
-                right += usize::from(row[*target as usize] == most);
-                count += 1;
-            }
-            measure.per_row.push(row_sum / f64::from(count.max(1)));
-            measure.tokens += count as usize;
-            sum += row_sum;
-        }
-        measure.rows = self.apart.len();
-        measure.ce = sum / measure.tokens.max(1) as f64;
-        measure.top1 = right as f64 / measure.tokens.max(1) as f64;
-        measure
+    pub async fn measure(&mut self) -> Result<Measure> {
+        measure(&mut self.trainer, &self.lessons.apart).await
+    }
+
+    /// Measures other rows.
+    pub async fn measure_rows(&mut self, lessons: &[Lesson]) -> Result<Measure> {
+        measure(&mut self.trainer, lessons).await
+    }
+
+    /// KL(student as it was || student as it is) of some rows, mean per token, in nats.
+    pub async fn away_from_base(&mut self, lessons: &[Lesson]) -> Result<f64> {
+        let teachers: Vec<Vec<Teacher>> = lessons.iter().map(teachers).collect();
+        let examples: Vec<Example> = lessons.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
+        let stats = self.trainer.away_from_base(&examples).await?;
+        let all: Vec<f64> = stats.iter().flatten().map(|s| f64::from(s[2])).collect();
+        Ok(all.iter().sum::<f64>() / all.len().max(1) as f64)
     }
 
     /// What was trained, with what is known of it as metadata.
-    pub fn adapter(&self, name: &str, base: Option<&str>, teacher: Option<&str>) -> Adapter {
-        let mut adapter = self.trainer.adapter();
+    pub async fn adapter(&self, name: &str, base: Option<&str>, teacher: Option<&str>) -> Result<Adapter> {
+        let mut adapter = self.trainer.adapter().await?;
         let mut set = |key: &str, value: Value| {
             adapter.metadata.insert(key, value);
         };
@@ -361,17 +451,17 @@ impl Session {
             set("understudy.provenance.teacher", Value::String(teacher.into()));
         }
         set("understudy.training.steps", Value::U32(self.step as u32));
-        set("understudy.training.rows", Value::U32(self.taught.len() as u32));
+        set("understudy.training.rows", Value::U32(self.lessons.taught.len() as u32));
         set(
             "understudy.training.settings",
             Value::String(serde_json::to_string(&self.settings).unwrap_or_default()),
         );
-        adapter
+        Ok(adapter)
     }
 
     /// Everything that a later session needs to go on from here, as a safetensors file.
-    pub fn checkpoint(&self) -> Vec<u8> {
-        let state = self.trainer.state();
+    pub async fn checkpoint(&self) -> Result<Vec<u8>> {
+        let state = self.trainer.state().await?;
         let bytes: Vec<(String, Vec<u8>)> = state
             .iter()
             .map(|(name, values)| (name.clone(), values.iter().flat_map(|v| v.to_le_bytes()).collect()))
@@ -385,11 +475,11 @@ impl Session {
             step: self.step,
             care: self.care,
             changes: self.trainer.steps(),
-            rows: self.fingerprint().to_string(),
+            rows: self.lessons.fingerprint().to_string(),
         };
         // One key: several would be written in an order that changes from run to run.
         let about = HashMap::from([("training".to_owned(), serde_json::to_string(&state).unwrap_or_default())]);
-        safetensors::serialize(views, Some(about)).expect("the names differ")
+        Ok(safetensors::serialize(views, Some(about)).expect("the names differ"))
     }
 
     /// Goes on from a checkpoint of the same student, rows and settings.
@@ -397,19 +487,15 @@ impl Session {
     /// Errors: [`Error::Malformed`] for bytes that are no checkpoint, [`Error::Request`] for one of another training. The
     /// session is as before then.
     pub fn resume(&mut self, checkpoint: &[u8]) -> Result<()> {
-        let broken = |what: &str| Error::malformed(format!("the checkpoint {what}"));
-        let (_, head) = SafeTensors::read_metadata(checkpoint).map_err(|e| broken(&format!("cannot be read: {e}")))?;
         let file = SafeTensors::deserialize(checkpoint).map_err(|e| broken(&format!("cannot be read: {e}")))?;
-        let about = head.metadata().as_ref().and_then(|about| about.get("training"));
-        let about = about.ok_or_else(|| broken("says nothing of its training"))?;
         let State {
             settings,
             step,
             care,
             changes,
             rows,
-        } = serde_json::from_str(about).map_err(|_| broken("says things of its training that cannot be read"))?;
-        if settings != self.settings || rows != self.fingerprint().to_string() {
+        } = State::read(checkpoint)?;
+        if settings != self.settings || rows != self.lessons.fingerprint().to_string() {
             return Err(Error::Request {
                 what: "the checkpoint is of other rows or settings".into(),
             });
@@ -436,22 +522,70 @@ impl Session {
         }
         self.step = step;
         self.care = care;
-        self.order = Order::new(self.taught.len(), self.settings.seed);
+        self.order = Order::new(self.lessons.taught.len(), self.settings.seed);
         for _ in 0..step {
             self.batch();
         }
         Ok(())
     }
+}
 
-    /// A number of all rows in their order.
-    fn fingerprint(&self) -> u64 {
-        self.taught
-            .iter()
-            .chain(&self.apart)
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, lesson| {
-                (hash ^ lesson.fingerprint).wrapping_mul(0x0100_0000_01b3)
-            })
+/// What a checkpoint is of: its settings, and the steps that were done.
+///
+/// Errors: [`Error::Malformed`] for bytes that are no checkpoint.
+pub fn checkpoint_settings(checkpoint: &[u8]) -> Result<(Settings, usize)> {
+    let state = State::read(checkpoint)?;
+    Ok((state.settings, state.step))
+}
+
+/// Sums over trained tokens.
+#[derive(Default)]
+struct Sum {
+    total: f64,
+    ce: f64,
+    divergence: f64,
+    tokens: usize,
+    soft: usize,
+    top: usize,
+}
+
+impl Sum {
+    fn add(&mut self, lesson: &Lesson, stats: &[Stats]) {
+        let soft = lesson.targets.iter().zip(&lesson.soft).filter(|(target, _)| target.is_some());
+        for ((_, soft), [total, ce, divergence, top]) in soft.zip(stats) {
+            self.total += f64::from(*total);
+            self.ce += f64::from(*ce);
+            self.tokens += 1;
+            self.top += usize::from(*top == 1.0);
+            if soft.is_some() {
+                self.divergence += f64::from(*divergence);
+                self.soft += 1;
+            }
+        }
     }
+}
+
+async fn measure(trainer: &mut Trainer, lessons: &[Lesson]) -> Result<Measure> {
+    // Whatever is trained, rows are measured by cross-entropy and forward KL.
+    let objective = Objective::default();
+    let teachers: Vec<Vec<Teacher>> = lessons.iter().map(teachers).collect();
+    let examples: Vec<Example> = lessons.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
+    let (mut measure, mut whole) = (Measure::default(), Sum::default());
+    for (lesson, stats) in lessons.iter().zip(trainer.measure(&examples, &objective).await?) {
+        let mut row = Sum::default();
+        row.add(lesson, &stats);
+        whole.add(lesson, &stats);
+        measure.per_row.push(row.ce / row.tokens.max(1) as f64);
+        if row.soft > 0 {
+            measure.kl_per_row.push(row.divergence / row.soft as f64);
+        }
+    }
+    measure.rows = lessons.len();
+    measure.tokens = whole.tokens;
+    measure.ce = whole.ce / whole.tokens.max(1) as f64;
+    measure.top1 = whole.top as f64 / whole.tokens.max(1) as f64;
+    measure.kl = (whole.soft > 0).then(|| whole.divergence / whole.soft as f64);
+    Ok(measure)
 }
 
 /// What the teacher left for each position of a lesson.

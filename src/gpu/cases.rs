@@ -3,6 +3,8 @@
 //! The tests run these with awkward shapes; when a device is first met, [`self_test`] runs small ones, and a device whose
 //! answers are wrong gets the plainer kernels, or the CPU, instead of gibberish.
 
+pub mod teach;
+
 use super::State;
 use super::device::Gpu;
 use super::kernels::{Access, Kernel};
@@ -755,10 +757,29 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
     Ok(worst)
 }
 
-/// Runs a small known-answer case of every kernel, with the decoders of `block_types`.
+/// Runs a small known-answer case of every kernel that answers need, with the decoders of `block_types`.
 ///
 /// Errors: the first wrong answer, in words.
 pub async fn self_test(gpu: &Gpu, block_types: &[BlockType]) -> Result<()> {
+    run_all(gpu, &chat_answers(gpu, block_types)).await
+}
+
+/// Runs cases until one fails.
+///
+/// Errors: the first wrong answer, in words.
+pub async fn run_all(gpu: &Gpu, cases: &[Case]) -> Result<()> {
+    gpu.scoped(async || {
+        let mut pipelines = Pipelines::new(gpu);
+        for case in cases {
+            run(gpu, &mut pipelines, case).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A small case of each kernel that answers need.
+fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
     let f16 = gpu.tier().f16;
     let shape = Heads {
         heads: 4,
@@ -813,12 +834,5 @@ pub async fn self_test(gpu: &Gpu, block_types: &[BlockType]) -> Result<()> {
             },
         ));
     }
-    gpu.scoped(async || {
-        let mut pipelines = Pipelines::new(gpu);
-        for case in &cases {
-            run(gpu, &mut pipelines, case).await?;
-        }
-        Ok(())
-    })
-    .await
+    cases
 }

@@ -5,7 +5,6 @@
 
 use super::kernels::{Access, Kernel};
 use crate::error::{Error, Result, human_bytes};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +38,8 @@ pub struct GpuOptions {
     pub f16: bool,
     /// Ask for no more than WebGPU's default limits, as a test of them.
     pub default_limits: bool,
+    /// Everything that the adapter offers, for a library that looks at the adapter to learn what the device can do.
+    pub all_features: bool,
     /// What the adapter is called, where the caller knows it better: wgpu does not pass a browser's answer on.
     pub name: Option<String>,
 }
@@ -51,6 +52,7 @@ struct Counters {
     pipelines: AtomicU64,
     dispatches: AtomicU64,
     submissions: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// A reading of the counters.
@@ -66,6 +68,8 @@ pub struct Counts {
     pub dispatches: u64,
     /// Submissions to the queue.
     pub submissions: u64,
+    /// Bytes of all buffers created.
+    pub bytes: u64,
 }
 
 impl std::ops::Sub for Counts {
@@ -77,11 +81,45 @@ impl std::ops::Sub for Counts {
             pipelines: self.pipelines - before.pipelines,
             dispatches: self.dispatches - before.dispatches,
             submissions: self.submissions - before.submissions,
+            bytes: self.bytes - before.bytes,
+        }
+    }
+}
+
+/// A part of a buffer, as a kernel sees it.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The buffer.
+    pub buffer: wgpu::Buffer,
+    /// First byte; a multiple of 256.
+    pub offset: u64,
+    /// Bytes; `None`: all that follow.
+    pub size: Option<u64>,
+}
+
+impl View {
+    /// All of a buffer.
+    pub fn whole(buffer: &wgpu::Buffer) -> Self {
+        Self {
+            buffer: buffer.clone(),
+            offset: 0,
+            size: None,
+        }
+    }
+
+    /// `size` bytes from byte `offset` of this part on.
+    pub fn part(&self, offset: u64, size: u64) -> Self {
+        Self {
+            buffer: self.buffer.clone(),
+            offset: self.offset + offset,
+            size: Some(size),
         }
     }
 }
 
 struct Shared {
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
@@ -94,7 +132,28 @@ struct Shared {
 
 /// One device and its queue. Clones share it.
 #[derive(Clone)]
-pub struct Gpu(Rc<Shared>);
+pub struct Gpu(Arc<Shared>);
+
+/// What another library needs to work on the same device.
+#[derive(Debug, Clone)]
+pub struct Handles {
+    /// Where the adapter comes from.
+    pub instance: wgpu::Instance,
+    /// Where the device comes from.
+    pub adapter: wgpu::Adapter,
+    /// The device.
+    pub device: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    /// Which of the system's interfaces it is reached by.
+    pub backend: wgpu::Backend,
+}
+
+/// Shares it. In a browser without threads the handles cannot cross threads, and nothing asks them to.
+#[allow(clippy::arc_with_non_send_sync)]
+fn share(shared: Shared) -> Gpu {
+    Gpu(Arc::new(shared))
+}
 
 fn to_device_error(error: wgpu::Error) -> Error {
     // The first lines say what happened; the rest is a trace of labels.
@@ -148,6 +207,10 @@ impl Gpu {
                 tier.subgroups = true;
             }
         }
+        if options.all_features {
+            // Of memory that the host maps nothing is used, and asking for it costs.
+            features |= offered.difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
+        }
         let limits = if options.default_limits {
             wgpu::Limits::default()
         } else {
@@ -159,34 +222,26 @@ impl Gpu {
                 required_features: features,
                 required_limits: limits.clone(),
                 memory_hints: wgpu::MemoryHints::MemoryUsage,
+                experimental_features: if options.all_features {
+                    // Safety: they are enabled because the adapter lists them, and none of our kernels uses one.
+                    unsafe { wgpu::ExperimentalFeatures::enabled() }
+                } else {
+                    wgpu::ExperimentalFeatures::disabled()
+                },
                 ..Default::default()
             })
             .await
             .map_err(|error| no_device(error.to_string().chars().take(200).collect()))?;
         let lost = Arc::new(Mutex::new(None));
-        let mark = lost.clone();
-        device.set_device_lost_callback(move |_, message| {
-            if let Ok(mut lost) = mark.lock() {
-                lost.get_or_insert(if message.is_empty() {
-                    "the device was closed".into()
-                } else {
-                    message
-                });
-            }
-        });
-        // Risky work runs in error scopes; what escapes them is remembered as a loss, never a panic.
-        let mark = lost.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            if let Ok(mut lost) = mark.lock() {
-                lost.get_or_insert(error.to_string().lines().next().unwrap_or("unknown").into());
-            }
-        }));
+        watch(&device, &lost);
         let layouts = Kernel::ALL.iter().map(|kernel| layout(&device, *kernel)).collect();
         let mut info = adapter.get_info();
         if let Some(name) = &options.name {
             info.name.clone_from(name);
         }
-        Ok(Self(Rc::new(Shared {
+        Ok(share(Shared {
+            instance,
+            adapter,
             device,
             queue,
             info,
@@ -195,13 +250,32 @@ impl Gpu {
             layouts,
             counters: Counters::default(),
             lost,
-        })))
+        }))
+    }
+
+    /// The device's parts, for a library that shares it.
+    pub fn handles(&self) -> Handles {
+        let s = &self.0;
+        Handles {
+            instance: s.instance.clone(),
+            adapter: s.adapter.clone(),
+            device: s.device.clone(),
+            queue: s.queue.clone(),
+            backend: s.info.backend,
+        }
+    }
+
+    /// Puts our own listeners for losses and errors back, after a library has put its own in their place.
+    pub fn watch(&self) {
+        watch(&self.0.device, &self.0.lost);
     }
 
     /// The same device with plainer kernels: what a failed self-test falls back to.
     pub fn plainer(&self, tier: Tier) -> Self {
         let s = &self.0;
-        Self(Rc::new(Shared {
+        share(Shared {
+            instance: s.instance.clone(),
+            adapter: s.adapter.clone(),
             device: s.device.clone(),
             queue: s.queue.clone(),
             info: s.info.clone(),
@@ -210,15 +284,15 @@ impl Gpu {
             layouts: s.layouts.clone(),
             counters: Counters::default(),
             lost: s.lost.clone(),
-        }))
+        })
     }
 
     /// The same device as if its bindings held at most `bytes`: to test what larger tensors go through.
     pub fn with_binding_limit(&self, bytes: u64) -> Self {
         let same = self.plainer(self.tier());
-        let mut shared = Rc::into_inner(same.0).expect("it was made just now");
+        let mut shared = Arc::into_inner(same.0).expect("it was made just now");
         shared.limits.max_storage_buffer_binding_size = bytes;
-        Self(Rc::new(shared))
+        share(shared)
     }
 
     /// What the kernels use.
@@ -299,12 +373,14 @@ impl Gpu {
             pipelines: read(&c.pipelines),
             dispatches: read(&c.dispatches),
             submissions: read(&c.submissions),
+            bytes: read(&c.bytes),
         }
     }
 
     /// A zeroed buffer of at least `size` bytes.
     pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.0.counters.buffers.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.bytes.fetch_add(size, Ordering::Relaxed);
         self.0.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: size.max(16).next_multiple_of(16),
@@ -334,19 +410,29 @@ impl Gpu {
 
     /// The bind group of a kernel over whole buffers, in the order of its bindings.
     pub fn bind(&self, kernel: Kernel, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        let views: Vec<View> = buffers.iter().map(|buffer| View::whole(buffer)).collect();
+        self.bind_views(kernel, &views)
+    }
+
+    /// The bind group of a kernel over parts of buffers, in the order of its bindings.
+    pub fn bind_views(&self, kernel: Kernel, views: &[View]) -> wgpu::BindGroup {
         assert_eq!(
-            buffers.len(),
+            views.len(),
             kernel.bindings().len(),
             "the bindings of {}",
             kernel.name()
         );
         self.0.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
-        let entries: Vec<_> = buffers
+        let entries: Vec<_> = views
             .iter()
             .enumerate()
-            .map(|(i, buffer)| wgpu::BindGroupEntry {
+            .map(|(i, view)| wgpu::BindGroupEntry {
                 binding: i as u32,
-                resource: buffer.as_entire_binding(),
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &view.buffer,
+                    offset: view.offset,
+                    size: view.size.and_then(std::num::NonZero::new),
+                }),
             })
             .collect();
         self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -482,6 +568,26 @@ pub struct Mapping {
     receiver: futures_channel::oneshot::Receiver<bool>,
     staging: wgpu::Buffer,
     size: u64,
+}
+
+/// Risky work runs in error scopes; what escapes them is remembered as a loss, never a panic.
+fn watch(device: &wgpu::Device, lost: &Arc<Mutex<Option<String>>>) {
+    let mark = lost.clone();
+    device.set_device_lost_callback(move |_, message| {
+        if let Ok(mut lost) = mark.lock() {
+            lost.get_or_insert(if message.is_empty() {
+                "the device was closed".into()
+            } else {
+                message
+            });
+        }
+    });
+    let mark = lost.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        if let Ok(mut lost) = mark.lock() {
+            lost.get_or_insert(error.to_string().lines().next().unwrap_or("unknown").into());
+        }
+    }));
 }
 
 fn layout(device: &wgpu::Device, kernel: Kernel) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {

@@ -1,6 +1,7 @@
 //! The table of kernels: one row per file of `shaders/`, and how a source is composed.
 
 use super::device::Tier;
+use crate::distill::{Divergence, Objective, Tail};
 use crate::format::BlockType;
 
 /// A kernel: `shaders/<name>.wgsl`, its twin `cpu::<name>`, its case `cases::<name>`.
@@ -24,6 +25,18 @@ pub enum Kernel {
     Combine,
     /// The next token.
     Sample,
+    /// The gradient of rows through a matrix: training.
+    MatmulBack,
+    /// The gradient between the halves of a pair: training.
+    LoraBack,
+    /// The gradient of a half of a pair: training.
+    LoraGrad,
+    /// Loss and gradient of rows of logits: training.
+    Loss,
+    /// Sums of squares of the gradient: training.
+    GradNorm,
+    /// A step of the optimizer: training.
+    Adamw,
 }
 
 /// How a kernel uses a buffer.
@@ -39,7 +52,7 @@ use Access::{Read, Write};
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Embed,
         Self::Matvec,
         Self::Matmul,
@@ -49,6 +62,12 @@ impl Kernel {
         Self::Attend,
         Self::Combine,
         Self::Sample,
+        Self::MatmulBack,
+        Self::LoraBack,
+        Self::LoraGrad,
+        Self::Loss,
+        Self::GradNorm,
+        Self::Adamw,
     ];
 
     /// The file's name without its ending.
@@ -63,6 +82,12 @@ impl Kernel {
             Self::Attend => "attend",
             Self::Combine => "combine",
             Self::Sample => "sample",
+            Self::MatmulBack => "matmul_back",
+            Self::LoraBack => "lora_back",
+            Self::LoraGrad => "lora_grad",
+            Self::Loss => "loss",
+            Self::GradNorm => "grad_norm",
+            Self::Adamw => "adamw",
         }
     }
 
@@ -77,10 +102,16 @@ impl Kernel {
             Self::Attend => include_str!("../../shaders/attend.wgsl"),
             Self::Combine => include_str!("../../shaders/combine.wgsl"),
             Self::Sample => include_str!("../../shaders/sample.wgsl"),
+            Self::MatmulBack => include_str!("../../shaders/matmul_back.wgsl"),
+            Self::LoraBack => include_str!("../../shaders/lora_back.wgsl"),
+            Self::LoraGrad => include_str!("../../shaders/lora_grad.wgsl"),
+            Self::Loss => include_str!("../../shaders/loss.wgsl"),
+            Self::GradNorm => include_str!("../../shaders/grad_norm.wgsl"),
+            Self::Adamw => include_str!("../../shaders/adamw.wgsl"),
         }
     }
 
-    /// Its bindings in order; the state comes last.
+    /// Its bindings in order; the state, where it reads one, comes last.
     pub fn bindings(self) -> &'static [Access] {
         match self {
             Self::Embed => &[Read, Read, Write, Read],
@@ -92,22 +123,34 @@ impl Kernel {
             Self::Attend => &[Read, Read, Read, Write, Write, Read],
             Self::Combine => &[Read, Read, Write, Read],
             Self::Sample => &[Read, Write, Write],
+            Self::MatmulBack => &[Read, Read, Read, Read, Write, Read],
+            Self::LoraBack => &[Read, Read, Read, Write, Read],
+            Self::LoraGrad => &[Read, Read, Write, Read],
+            Self::Loss => &[Write, Read, Read, Read, Read, Write, Read],
+            Self::GradNorm => &[Read, Write],
+            Self::Adamw => &[Write, Read, Write, Write, Read],
         }
     }
 
     /// Whether it reads a weight matrix, and so is composed with a block decoder.
     pub fn reads_weights(self) -> bool {
-        matches!(self, Self::Embed | Self::Matvec | Self::Matmul)
+        matches!(self, Self::Embed | Self::Matvec | Self::Matmul | Self::MatmulBack)
     }
 
-    /// Whether adapters may add to its product, and so is composed with their fragment.
+    /// Whether it knows the tensors of a merged matrix, and so is composed with the adapters' fragment.
     pub fn takes_adapters(self) -> bool {
-        matches!(self, Self::Matvec | Self::Matmul)
+        matches!(
+            self,
+            Self::Matvec | Self::Matmul | Self::MatmulBack | Self::LoraBack | Self::LoraGrad
+        )
     }
 
     /// Whether it sums over its workgroup, and so is composed with one of the reductions.
     pub fn reduces(self) -> bool {
-        matches!(self, Self::Matvec | Self::RmsNorm | Self::RopeAppend)
+        matches!(
+            self,
+            Self::Matvec | Self::RmsNorm | Self::RopeAppend | Self::Loss | Self::GradNorm
+        )
     }
 
     /// Whether it touches the KV cache, and so is composed with an element type.
@@ -174,4 +217,28 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
     }
     source.push_str(kernel.source());
     source
+}
+
+/// The overrides of `loss` for an objective, beside the sizes; `k` is the most tokens that a teacher names.
+pub fn loss_constants(objective: &Objective, k: usize, dense: bool) -> [(&'static str, f64); 7] {
+    let (divergence, mix) = match objective.divergence {
+        Divergence::ForwardKl | Divergence::Jsd { beta: 0.0 } | Divergence::SkewKl { lambda: 0.0 } => (0, 0.5),
+        Divergence::ReverseKl | Divergence::Jsd { beta: 1.0 } => (1, 0.5),
+        Divergence::Jsd { beta } => (2, beta),
+        Divergence::SkewKl { lambda } => (3, lambda),
+    };
+    let tail = match objective.tail {
+        Tail::Bucket => 0,
+        Tail::Renormalized => 1,
+        Tail::TeacherRenormalized => 2,
+    };
+    [
+        ("K", k.max(1) as f64),
+        ("DENSE", f64::from(u8::from(dense))),
+        ("DIVERGENCE", f64::from(divergence)),
+        ("MIX", f64::from(mix)),
+        ("CE", f64::from(objective.ce)),
+        ("TEMPERATURE", f64::from(objective.temperature)),
+        ("TAIL", f64::from(tail)),
+    ]
 }

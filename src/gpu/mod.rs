@@ -5,10 +5,12 @@ pub mod device;
 pub mod engine;
 pub mod kernels;
 pub mod pipelines;
+pub mod training;
 pub mod weights;
 
-pub use device::{Gpu, GpuOptions, Tier};
+pub use device::{Gpu, GpuOptions, Tier, View};
 pub use engine::Engine;
+pub use training::Training;
 
 use bytemuck::{Pod, Zeroable};
 

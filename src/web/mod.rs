@@ -1,6 +1,9 @@
 //! The one place that knows JavaScript: the facade that the worker calls, and where an [`Error`] becomes an object with a
 //! code, a message and a hint.
 
+#[cfg(feature = "teach")]
+pub mod teach;
+
 use crate::error::{Error, Result};
 use crate::format::adapter::{Adapter, Base};
 use crate::format::provenance::Provenance;
@@ -333,32 +336,80 @@ async fn trusted(gpu: Gpu, types: &[BlockType], notes: &mut Vec<String>) -> Opti
     None
 }
 
+/// WebGPU with the fullest tier whose known answers are right, or nothing, and why; `all` asks for every feature.
+async fn meet(options: &CreateOptions, all: bool, notes: &mut Vec<String>) -> Option<Gpu> {
+    if options.gpu.as_deref() == Some("off") {
+        notes.push("WebGPU was switched off: the CPU engine has taken over.".into());
+        return None;
+    }
+    let wanted = GpuOptions {
+        subgroups: options.subgroups,
+        f16: options.f16.unwrap_or(true),
+        default_limits: options.default_limits,
+        all_features: all,
+        name: options.adapter.clone().filter(|name| !name.trim().is_empty()),
+    };
+    match Gpu::meet(&wanted).await {
+        Ok(met) => {
+            let gpu = trusted(met, &[BlockType::Q8_0], notes).await;
+            if gpu.is_none() {
+                notes.push("No kernel variant could be trusted: the CPU engine has taken over.".into());
+            }
+            gpu
+        }
+        Err(error) => {
+            notes.push(format!("{error} The CPU engine has taken over."));
+            None
+        }
+    }
+}
+
+fn words_of(gpu: Option<&Gpu>) -> String {
+    match gpu {
+        Some(gpu) => format!("WebGPU on {}", gpu.words()),
+        None => "CPU (WebAssembly SIMD, one thread)".into(),
+    }
+}
+
+fn device_words(gpu: Option<&Gpu>, notes: &[String]) -> DeviceWords {
+    let mut limits = BTreeMap::new();
+    if let Some(gpu) = gpu {
+        let l = gpu.limits();
+        limits.insert("max_buffer_size", l.max_buffer_size as f64);
+        limits.insert(
+            "max_storage_buffer_binding_size",
+            l.max_storage_buffer_binding_size as f64,
+        );
+        limits.insert(
+            "max_compute_workgroup_storage_size",
+            f64::from(l.max_compute_workgroup_storage_size),
+        );
+        limits.insert(
+            "max_compute_invocations_per_workgroup",
+            f64::from(l.max_compute_invocations_per_workgroup),
+        );
+        limits.insert(
+            "max_storage_buffers_per_shader_stage",
+            f64::from(l.max_storage_buffers_per_shader_stage),
+        );
+    }
+    DeviceWords {
+        kind: if gpu.is_some() { "webgpu" } else { "cpu" },
+        words: words_of(gpu),
+        vendor: gpu.map_or_else(|| "cpu".into(), Gpu::name),
+        tier: gpu.map_or("cpu", |gpu| gpu.tier().words()).into(),
+        limits,
+        notes: notes.to_vec(),
+    }
+}
+
 #[wasm_bindgen]
 impl Runner {
     /// Meets the device: WebGPU with the fullest tier whose known answers are right, else the CPU.
     pub async fn create(options: JsValue) -> std::result::Result<Runner, JsValue> {
         let options: CreateOptions = from_js(options)?;
         let mut notes = Vec::new();
-        let mut gpu = None;
-        if options.gpu.as_deref() == Some("off") {
-            notes.push("WebGPU was switched off: the CPU engine has taken over.".to_string());
-        } else {
-            let wanted = GpuOptions {
-                subgroups: options.subgroups,
-                f16: options.f16.unwrap_or(true),
-                default_limits: options.default_limits,
-                name: options.adapter.filter(|name| !name.trim().is_empty()),
-            };
-            match Gpu::meet(&wanted).await {
-                Ok(met) => {
-                    gpu = trusted(met, &[BlockType::Q8_0], &mut notes).await;
-                    if gpu.is_none() {
-                        notes.push("No kernel variant could be trusted: the CPU engine has taken over.".into());
-                    }
-                }
-                Err(error) => notes.push(format!("{error} The CPU engine has taken over.")),
-            }
-        }
+        let gpu = meet(&options, false, &mut notes).await;
         Ok(Self {
             gpu: RefCell::new(gpu),
             notes: RefCell::new(notes),
@@ -374,44 +425,12 @@ impl Runner {
     }
 
     fn device_words(&self) -> String {
-        match &self.gpu() {
-            Some(gpu) => format!("WebGPU on {}", gpu.words()),
-            None => "CPU (WebAssembly SIMD, one thread)".into(),
-        }
+        words_of(self.gpu().as_ref())
     }
 
     /// The device in words and numbers.
     pub fn device(&self) -> std::result::Result<JsValue, JsValue> {
-        let mut limits = BTreeMap::new();
-        if let Some(gpu) = self.gpu() {
-            let l = gpu.limits();
-            limits.insert("max_buffer_size", l.max_buffer_size as f64);
-            limits.insert(
-                "max_storage_buffer_binding_size",
-                l.max_storage_buffer_binding_size as f64,
-            );
-            limits.insert(
-                "max_compute_workgroup_storage_size",
-                f64::from(l.max_compute_workgroup_storage_size),
-            );
-            limits.insert(
-                "max_compute_invocations_per_workgroup",
-                f64::from(l.max_compute_invocations_per_workgroup),
-            );
-            limits.insert(
-                "max_storage_buffers_per_shader_stage",
-                f64::from(l.max_storage_buffers_per_shader_stage),
-            );
-        }
-        let words = DeviceWords {
-            kind: if self.gpu().is_some() { "webgpu" } else { "cpu" },
-            words: self.device_words(),
-            vendor: self.gpu().map_or_else(|| "cpu".into(), |gpu| gpu.name()),
-            tier: self.gpu().map_or("cpu", |gpu| gpu.tier().words()).into(),
-            limits,
-            notes: self.notes.borrow().clone(),
-        };
-        Ok(to_js(&words)?)
+        Ok(to_js(&device_words(self.gpu().as_ref(), &self.notes.borrow()))?)
     }
 
     /// How often costly calls were made on the device so far.

@@ -23,7 +23,7 @@ pub fn tiers() -> [GpuOptions; 4] {
         subgroups,
         f16,
         default_limits,
-        name: None,
+        ..GpuOptions::default()
     };
     [
         tier(false, false, true),

@@ -2,8 +2,9 @@
 
 use crate::gpu::{meet, tiers};
 use understudy::cpu::rope_append::Heads;
+use understudy::distill::Objective;
 use understudy::format::BlockType;
-use understudy::gpu::cases::{self, Case, Extras};
+use understudy::gpu::cases::{self, Case, Extras, teach};
 use understudy::gpu::kernels::Kernel;
 use understudy::gpu::pipelines::Pipelines;
 use understudy::model::{RopeStyle, Sampling};
@@ -303,6 +304,82 @@ fn sample() {
         }
         list
     });
+}
+
+#[test]
+fn matmul_back() {
+    check(Kernel::MatmulBack, |_| {
+        let mut list = Vec::new();
+        for (i, &t) in BLOCK_TYPES.iter().enumerate() {
+            let seed = i as u64;
+            let [a, b] = columns(t);
+            list.push(teach::matmul_back(seed, t, 1, 13, a, 0, false));
+            list.push(teach::matmul_back(seed, t, 37, 70, b, 8, true));
+        }
+        list.push(teach::matmul_back(40, BlockType::Q8_0, 16, 3, 32, 16, false));
+        list
+    });
+}
+
+#[test]
+fn lora_back() {
+    check(Kernel::LoraBack, |_| {
+        vec![
+            teach::lora_back(1, 1, 13, 8, false),
+            teach::lora_back(2, 6, 70, 16, true),
+            teach::lora_back(3, 33, 100, 32, false),
+        ]
+    });
+}
+
+#[test]
+fn lora_grad() {
+    check(Kernel::LoraGrad, |_| {
+        vec![
+            teach::lora_grad(1, 1, 13, 8, true, false),
+            teach::lora_grad(2, 37, 70, 16, true, true),
+            teach::lora_grad(3, 37, 48, 176, false, false),
+            teach::lora_grad(4, 300, 3, 8, false, false),
+        ]
+    });
+}
+
+#[test]
+fn loss() {
+    check(Kernel::Loss, |_| {
+        let mut list = Vec::new();
+        for (i, (kind, objective)) in teach::objectives().into_iter().enumerate() {
+            list.push(teach::loss(i as u64, 3, 67, kind, objective));
+        }
+        let objective = Objective::default();
+        list.push(teach::loss(80, 2, 3001, teach::Kind::Sparse(64), objective));
+        // The teacher names every token: there is no bucket for others.
+        list.push(teach::loss(81, 2, 7, teach::Kind::Sparse(7), objective));
+        list
+    });
+}
+
+#[test]
+fn grad_norm() {
+    check(Kernel::GradNorm, |_| {
+        vec![teach::grad_norm(1, 5, 4096), teach::grad_norm(2, 1000, 96)]
+    });
+}
+
+#[test]
+fn adamw() {
+    check(Kernel::Adamw, |_| vec![teach::adamw(1, 1), teach::adamw(2, 500)]);
+}
+
+#[test]
+fn known_answers_of_training_on_every_tier() {
+    for options in tiers() {
+        let Some(gpu) = meet("known_answers_of_training", options) else {
+            return;
+        };
+        let result = pollster::block_on(cases::run_all(&gpu, &teach::known_answers(&BLOCK_TYPES)));
+        assert_eq!(result, Ok(()), "{}", gpu.words());
+    }
 }
 
 #[test]

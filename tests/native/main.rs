@@ -5,6 +5,8 @@
 mod adapters;
 mod format;
 mod gpu;
+#[cfg(feature = "teach")]
+mod gpu_trainer;
 mod kernels;
 mod kit;
 mod lesson;

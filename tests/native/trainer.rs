@@ -7,11 +7,12 @@ use understudy::cpu::loss::Teacher;
 use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
 use understudy::distill::{Divergence, Objective, Tail};
 use understudy::format::Gguf;
+use understudy::format::adapter::Pair;
 use understudy::format::source::Bytes;
 use understudy::model::Plan;
 use understudy::student::Student;
 
-fn shape(rank: usize, alpha: f32) -> Shape {
+pub fn shape(rank: usize, alpha: f32) -> Shape {
     Shape {
         rank,
         alpha,
@@ -25,7 +26,7 @@ fn trainer(file: &[u8], shape: &Shape) -> Trainer {
     pollster::block_on(Trainer::new(plan, &Bytes(file.to_vec()), 64, shape, 1)).unwrap()
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
@@ -40,15 +41,15 @@ fn whole(bytes: &[u8]) -> Vec<i32> {
 }
 
 /// The two sequences of the oracle.
-struct Sequence {
-    tokens: Vec<u32>,
-    targets: Vec<Option<u32>>,
-    dense: Vec<f32>,
-    ids: Vec<u32>,
-    logprobs: Vec<f32>,
+pub struct Sequence {
+    pub tokens: Vec<u32>,
+    pub targets: Vec<Option<u32>>,
+    pub dense: Vec<f32>,
+    pub ids: Vec<u32>,
+    pub logprobs: Vec<f32>,
 }
 
-fn sequences(kit: &std::path::Path) -> Vec<Sequence> {
+pub fn sequences(kit: &std::path::Path) -> Vec<Sequence> {
     let inputs = kit::read_safetensors(&kit.join("oracle/inputs.safetensors"));
     (0..2)
         .map(|seq| {
@@ -68,7 +69,7 @@ fn sequences(kit: &std::path::Path) -> Vec<Sequence> {
         .collect()
 }
 
-fn objective(kind: &str) -> Objective {
+pub fn objective(kind: &str) -> Objective {
     let of = |ce, divergence, temperature, tail| Objective {
         ce,
         divergence,
@@ -123,18 +124,23 @@ fn batch(trainer: &mut Trainer, sequences: &[Sequence], kind: &str) -> f64 {
 }
 
 fn init(trainer: &mut Trainer, start: &HashMap<String, Vec<u8>>, zero_b: bool) {
-    for trained in &mut trainer.pairs {
-        let base = trained.pair.base.strip_suffix(".weight").unwrap();
-        trained.pair.a = floats(&start[&format!("{base}.lora_a")]);
-        trained.pair.b = floats(&start[&format!("{base}.lora_b")]);
+    init_pairs(trainer.pairs.iter_mut().map(|trained| &mut trained.pair), start, zero_b);
+}
+
+/// The oracle's first numbers.
+pub fn init_pairs<'a>(pairs: impl Iterator<Item = &'a mut Pair>, start: &HashMap<String, Vec<u8>>, zero_b: bool) {
+    for pair in pairs {
+        let base = pair.base.strip_suffix(".weight").unwrap();
+        pair.a = floats(&start[&format!("{base}.lora_a")]);
+        pair.b = floats(&start[&format!("{base}.lora_b")]);
         if zero_b {
-            trained.pair.b.fill(0.0);
+            pair.b.fill(0.0);
         }
     }
 }
 
 /// |a - b| / |b|.
-fn apart(a: &[f32], b: &[f32]) -> f64 {
+pub fn apart(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let of = |it: &mut dyn Iterator<Item = f32>| it.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     of(&mut a.iter().zip(b).map(|(a, b)| a - b)) / of(&mut b.iter().copied()).max(1e-12)
@@ -421,6 +427,7 @@ fn masked_rows_change_nothing_and_seeds_repeat() {
 
 #[test]
 fn a_session_goes_on_from_its_checkpoint() {
+    use pollster::block_on;
     use understudy::distill::lesson::Lesson;
     use understudy::distill::session::{Session, Settings, paired_interval};
     let Some(kit) = kit::kit_dir() else {
@@ -455,7 +462,7 @@ fn a_session_goes_on_from_its_checkpoint() {
     };
     let open = |lessons: &[Lesson], settings: &Settings| {
         let plan = Plan::new(&Gguf::from_bytes(&file).unwrap()).unwrap();
-        pollster::block_on(Session::new(
+        block_on(Session::new(
             plan,
             &Bytes(file.clone()),
             lessons.to_vec(),
@@ -465,8 +472,8 @@ fn a_session_goes_on_from_its_checkpoint() {
     let mut whole = open(&lessons, &settings).unwrap();
     let (taught, apart) = whole.rows();
     assert!(taught + apart == 9 && taught >= 4 && apart >= 1);
-    let before = whole.measure();
-    let curve: Vec<_> = std::iter::from_fn(|| whole.advance()).collect();
+    let before = block_on(whole.measure()).unwrap();
+    let curve: Vec<_> = std::iter::from_fn(|| block_on(whole.advance()).unwrap()).collect();
     assert!(
         curve.len() == 6
             && whole.is_finished()
@@ -476,20 +483,21 @@ fn a_session_goes_on_from_its_checkpoint() {
     );
     // Interrupted after two steps, and continued in another session: the same curve, number for number.
     let mut first = open(&lessons, &settings).unwrap();
-    first.advance();
-    first.advance();
-    let kept = first.checkpoint();
+    for _ in 0..2 {
+        block_on(first.advance()).unwrap();
+    }
+    let kept = block_on(first.checkpoint()).unwrap();
     let mut second = open(&lessons, &settings).unwrap();
     second.resume(&kept).unwrap();
     assert_eq!(second.done(), 2);
-    let rest: Vec<_> = std::iter::from_fn(|| second.advance()).collect();
+    let rest: Vec<_> = std::iter::from_fn(|| block_on(second.advance()).unwrap()).collect();
     assert_eq!(rest[..], curve[2..]);
-    assert_eq!(second.checkpoint(), whole.checkpoint());
-    let after = second.measure();
+    assert_eq!(block_on(second.checkpoint()), block_on(whole.checkpoint()));
+    let after = block_on(second.measure()).unwrap();
     assert_eq!(after.rows, apart);
     assert!(after.ce != before.ce && after.per_row.len() == apart);
     // What does not belong is refused, and the session stays as it was.
-    let state = second.checkpoint();
+    let state = block_on(second.checkpoint());
     let other = Settings {
         seed: 2,
         ..settings.clone()
@@ -509,8 +517,8 @@ fn a_session_goes_on_from_its_checkpoint() {
     for cut in [0, 7, 100, kept.len() - 3] {
         assert!(second.resume(&kept[..cut]).is_err());
     }
-    assert_eq!(second.checkpoint(), state);
-    let adapter = second.adapter("A name", Some("A base"), Some("A teacher"));
+    assert_eq!(block_on(second.checkpoint()), state);
+    let adapter = block_on(second.adapter("A name", Some("A base"), Some("A teacher"))).unwrap();
     assert_eq!(adapter.metadata.str("general.base_model.0.name"), Some("A base"));
     assert!(open(&[], &settings).is_err());
     for wrong in [

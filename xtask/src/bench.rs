@@ -81,7 +81,8 @@ fn page(places: &Places) -> Result<Part> {
         return Ok(Part::Absent("there is no tests/e2e/bench.mjs"));
     }
     setup::browser()?;
-    let weight = dist::build(places)?;
+    let weights = dist::build(places)?;
+    let weight = &weights[0];
     let file = places.target.join("bench-page.json");
     let mut command = Command::new("node");
     command.arg(script).arg("--json").arg(&file);

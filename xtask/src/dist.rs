@@ -4,6 +4,7 @@
 //! dist/index.html, loader.html      as in the repository
 //! dist/www/                         every file of www/
 //! dist/wasm/understudy.js           the glue of wasm-bindgen, with understudy_bg.wasm and understudy.d.ts beside it
+//! dist/wasm/understudy_teach.js     the same of the build that also teaches
 //! dist/vendor/                      the page's libraries, one ES module each
 //! dist/students/                    the bundled student, and students.json with its name and size
 //! ```
@@ -43,9 +44,37 @@ const STUDENTS: &[(&str, &str, &str, &[&str])] = &[
     ),
 ];
 
-/// What wasm-opt is asked for. It takes the features from the module's own `target_features` section: with
-/// `--all-features` it writes encodings that browsers refuse.
-const OPTIMIZE: &[&str] = &["-O2"];
+/// A build of the crate for the page.
+struct Build {
+    /// The glue's name.
+    name: &'static str,
+    /// The module's name, as wasm-bindgen calls it.
+    module: &'static str,
+    profile: &'static str,
+    features: &'static [&'static str],
+    /// What wasm-opt is asked for. It takes the features from the module's own `target_features` section: with
+    /// `--all-features` it writes encodings that browsers refuse.
+    optimize: &'static [&'static str],
+}
+
+/// What answers, and is there at once; and what teaches, which is large, and fetched when somebody wants to teach.
+const BUILDS: [Build; 2] = [
+    Build {
+        name: "understudy",
+        module: "understudy_bg.wasm",
+        profile: "web",
+        features: &[],
+        optimize: &["-O2"],
+    },
+    Build {
+        name: "understudy_teach",
+        module: "understudy_teach_bg.wasm",
+        profile: "teach",
+        features: &["--features", "teach"],
+        // More takes many minutes and hardly makes it smaller.
+        optimize: &["-O1"],
+    },
+];
 
 /// What a build weighs.
 pub struct Weight {
@@ -57,48 +86,50 @@ pub struct Weight {
     pub brotli: u64,
 }
 
-/// Makes dist/ and prints what the wasm weighs.
-pub fn build(places: &Places) -> Result<Weight> {
+/// Makes dist/ and prints what the wasm weighs: what answers first.
+pub fn build(places: &Places) -> Result<Vec<Weight>> {
     setup::wasm_target(places)?;
     setup::node_packages(places)?;
-    let module = compile(places)?;
-    let made = optimize(places, &module)?;
+    let mut made = Vec::new();
+    for build in &BUILDS {
+        let module = compile(places, build)?;
+        made.push(optimize(places, build, &module)?);
+    }
     assemble(places, &made)?;
-    let weight = weigh(&made)?;
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
-        "dist/ is ready. {}: {:.2} MiB ({} bytes), brotli {:.2} MiB ({} bytes)",
-        weight.name,
-        mib(weight.raw),
-        weight.raw,
-        mib(weight.brotli),
-        weight.brotli
-    );
-    Ok(weight)
+    let mut weights = Vec::new();
+    for (build, made) in BUILDS.iter().zip(&made) {
+        let weight = weigh(build, made)?;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        println!(
+            "{}: {:.2} MiB ({} bytes), brotli {:.2} MiB ({} bytes)",
+            weight.name,
+            mib(weight.raw),
+            weight.raw,
+            mib(weight.brotli),
+            weight.brotli
+        );
+        weights.push(weight);
+    }
+    println!("dist/ is ready");
+    Ok(weights)
 }
 
 /// Cargo decides by itself what is up to date.
-fn compile(places: &Places) -> Result<PathBuf> {
+fn compile(places: &Places, build: &Build) -> Result<PathBuf> {
     run::check(
         run::tool("cargo")
-            .args([
-                "build",
-                "--package",
-                "understudy",
-                "--lib",
-                "--profile",
-                "web",
-                "--target",
-                setup::WASM,
-            ])
+            .args(["build", "--package", "understudy", "--lib", "--target", setup::WASM])
+            .args(["--profile", build.profile])
+            .args(build.features)
             .current_dir(&places.root),
     )?;
-    Ok(places.target.join(setup::WASM).join("web/understudy.wasm"))
+    let folder = places.target.join(setup::WASM).join(build.profile);
+    Ok(folder.join("understudy.wasm"))
 }
 
 /// Glue and optimizer, into a folder of the target folder; skipped when neither module nor tools have changed.
-fn optimize(places: &Places, module: &Path) -> Result<PathBuf> {
-    let made = places.target.join("page-wasm");
+fn optimize(places: &Places, build: &Build, module: &Path) -> Result<PathBuf> {
+    let made = places.target.join("page-wasm").join(build.name);
     let stamp_file = made.join("stamp");
     let about = fs::metadata(module).with_context(|| format!("cargo made no {}", module.display()))?;
     let age = about.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_nanos();
@@ -109,9 +140,10 @@ fn optimize(places: &Places, module: &Path) -> Result<PathBuf> {
     let binaryen_version =
         serde_json::from_slice::<serde_json::Value>(&read(&binaryen.join("package.json"))?)?["version"].clone();
     let stamp = format!(
-        "module {age} {}, wasm-bindgen {}, binaryen {binaryen_version} {OPTIMIZE:?}",
+        "module {age} {}, wasm-bindgen {}, binaryen {binaryen_version} {:?}",
         about.len(),
-        setup::WASM_BINDGEN
+        setup::WASM_BINDGEN,
+        build.optimize
     );
     if fs::read_to_string(&stamp_file).is_ok_and(|last| last == stamp) {
         return Ok(made);
@@ -125,20 +157,20 @@ fn optimize(places: &Places, module: &Path) -> Result<PathBuf> {
         .input_path(module)
         .web(true)?
         .typescript(true)
-        .out_name("understudy")
+        .out_name(build.name)
         .generate(&made)
         .context("wasm-bindgen could not read the module")?;
-    let glue = fs::read_to_string(made.join("understudy.js"))?;
+    let glue = fs::read_to_string(made.join(format!("{}.js", build.name)))?;
     if glue.contains("command_export") {
         // The linker then runs every static constructor again on each exported call, which costs milliseconds a call.
         bail!("the module exports command wrappers: call __wasm_call_ctors once at its start");
     }
-    let wasm = made.join("understudy_bg.wasm");
+    let wasm = made.join(build.module);
     let smaller = made.join("smaller.wasm");
     run::check(
         Command::new("node")
             .arg(binaryen.join("bin/wasm-opt"))
-            .args(OPTIMIZE)
+            .args(build.optimize)
             .arg(&wasm)
             .arg("-o")
             .arg(&smaller),
@@ -149,7 +181,7 @@ fn optimize(places: &Places, module: &Path) -> Result<PathBuf> {
 }
 
 /// Copies what has changed, then removes what does not belong there any more.
-fn assemble(places: &Places, made: &Path) -> Result<()> {
+fn assemble(places: &Places, made: &[PathBuf]) -> Result<()> {
     let dist = &places.dist;
     let mut kept = BTreeSet::new();
     let mut place = |name: String, bytes: Vec<u8>| -> Result<()> {
@@ -165,8 +197,11 @@ fn assemble(places: &Places, made: &Path) -> Result<()> {
         let inside = file.strip_prefix(&www)?.to_string_lossy().replace('\\', "/");
         place(format!("www/{inside}"), read(&file)?)?;
     }
-    for name in ["understudy.js", "understudy_bg.wasm", "understudy.d.ts"] {
-        place(format!("wasm/{name}"), read(&made.join(name))?)?;
+    for (build, made) in BUILDS.iter().zip(made) {
+        let (name, module) = (build.name, build.module);
+        for file in [format!("{name}.js"), module.to_owned(), format!("{name}.d.ts")] {
+            place(format!("wasm/{file}"), read(&made.join(&file))?)?;
+        }
     }
     for (from, to) in VENDOR {
         let bytes = read(&places.root.join("node_modules").join(from))?;
@@ -247,11 +282,11 @@ pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Node brings brotli along; the result is kept beside the module, because the best level takes seconds.
-fn weigh(made: &Path) -> Result<Weight> {
+fn weigh(build: &Build, made: &Path) -> Result<Weight> {
     const SCRIPT: &str = "const { brotliCompressSync, constants: c } = require('node:zlib');\
         const bytes = require('node:fs').readFileSync(process.argv[1]);\
         console.log(brotliCompressSync(bytes, { params: { [c.BROTLI_PARAM_SIZE_HINT]: bytes.length } }).length);";
-    let wasm = made.join("understudy_bg.wasm");
+    let wasm = made.join(build.module);
     let note = made.join("brotli");
     let known = fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok());
     let brotli = match known {
@@ -271,7 +306,7 @@ fn weigh(made: &Path) -> Result<Weight> {
         }
     };
     Ok(Weight {
-        name: "understudy_bg.wasm",
+        name: build.module,
         raw: fs::metadata(&wasm)?.len(),
         brotli,
     })
