@@ -4,13 +4,16 @@ use crate::corpus::rng::Rng;
 use crate::corpus::text::TEXT;
 use crate::corpus::{self, Chat, Corpus, DESK, Persona, SKILLS, Skill, Turn};
 use crate::pack::{self, Weight};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use understudy::format::source::Bytes;
 use understudy::model::Sampling;
 use understudy::student::{Prompt, Request, Student};
 use understudy::text::template::Message;
+
+/// The row of chats that begin with a system prompt to be obeyed.
+const SYSTEMS: &str = "system prompts";
 
 /// Right answers of how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,9 +194,28 @@ pub fn right(skill: &str, question: &str, wanted: &str, got: &str, who: &Persona
     }
 }
 
-/// Asks `each` kept questions of every skill. The desk is asked of everybody.
-pub fn mark(file: &[u8], who: &Persona, each: usize, seed: u64, threads: usize) -> Result<Marks> {
-    let work: Vec<&'static Skill> = SKILLS.iter().chain(DESK).collect();
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Kept questions of every skill.
+    pub each: usize,
+    /// The only family that is wanted; without a name all of them.
+    pub only: Option<String>,
+    /// The text's seed.
+    pub seed: u64,
+}
+
+/// Asks kept questions of every skill. The desk is asked of everybody.
+///
+/// Errors: a family that there is not; a file that is no model.
+pub fn mark(file: &[u8], who: &Persona, order: &Order, threads: usize) -> Result<Marks> {
+    let Order { each, only, seed } = order;
+    let (each, seed) = (*each, *seed);
+    let wanted = |family: &str| only.as_ref().is_none_or(|only| only == family);
+    let work: Vec<&'static Skill> = SKILLS.iter().chain(DESK).filter(|s| wanted(s.family)).collect();
+    if work.is_empty() && !wanted(SYSTEMS) {
+        bail!("there is no family '{}'", only.as_deref().unwrap_or_default());
+    }
     let todo = Mutex::new(work.clone());
     let done = Mutex::new((BTreeMap::new(), Vec::new()));
     let teacher = Persona::teacher();
@@ -241,7 +263,7 @@ pub fn mark(file: &[u8], who: &Persona, each: usize, seed: u64, threads: usize) 
     let mut model = Open::new(file)?;
     let mut mark = Mark::default();
     let chats = Corpus::new(seed ^ 0x575, who.clone(), 4)?.filter(|c| c.skill == "system prompt" && !c.trainable());
-    for Chat { system, turns, .. } in chats.take(each) {
+    for Chat { system, turns, .. } in chats.take(if wanted(SYSTEMS) { each } else { 0 }) {
         let last = turns.last().expect("a maker makes turns");
         let (got, _) = model.answer(messages(system.as_deref(), &turns), None)?;
         mark.asked += 1;
@@ -256,7 +278,9 @@ pub fn mark(file: &[u8], who: &Persona, each: usize, seed: u64, threads: usize) 
             });
         }
     }
-    skills.insert("system prompt", mark);
+    if wanted(SYSTEMS) {
+        skills.insert("system prompt", mark);
+    }
     let mut families: Vec<(&'static str, Mark)> = Vec::new();
     for skill in work {
         let here = skills.get(skill.name).copied().unwrap_or_default();
@@ -268,9 +292,10 @@ pub fn mark(file: &[u8], who: &Persona, each: usize, seed: u64, threads: usize) 
             None => families.push((skill.family, here)),
         }
     }
-    let desk = families.pop();
-    families.push(("system prompts", mark));
-    families.extend(desk);
+    if wanted(SYSTEMS) {
+        let before_desk = families.len() - usize::from(families.last().is_some_and(|(f, _)| *f == corpus::TRANSFER));
+        families.insert(before_desk, (SYSTEMS, mark));
+    }
     Ok(Marks {
         families,
         skills,

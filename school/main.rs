@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use understudy_school::corpus::{self, Chat, Corpus, Persona};
-use understudy_school::export::{Recipe, Training, block_type, export};
+use understudy_school::export::{self, Recipe, Training, block_type, export};
 use understudy_school::{eval, pack, tokenizer, traces};
 
 const HELP: &str = "\
@@ -13,13 +13,14 @@ school corpus [--persona student|teacher] [--seed N] [--chats N]     prints chat
 school coverage [--persona P] [--seed N] [--chats N]                 size of the text, and what it covers
 school tokenizer OUT.json [--seed N] [--vocab N]                     trains the tokenizer
 school prune TOKENIZER OUT.json [--persona P] [--seed N] [--chats N]  the tokenizer without merges that the persona never needs
-school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N] [--kept]
+school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N] [--kept] [--practice]
 school export RECIPE WEIGHTS TOKENIZER OUT.gguf [--type T] [--training training.json]
-school eval MODEL.gguf [--persona P] [--each N] [--failures N] [--loss N]
+school weights MODEL.gguf OUT.safetensors                            back to what the trainer reads, to go on from a file
+school eval MODEL.gguf [--persona P] [--each N] [--only FAMILY] [--failures N] [--loss N]
 school read MODEL.gguf                                               forty greedy answers
 school check MODEL.gguf training.json [--within X]                   the runner's logits against the trainer's
 school fix MODEL.gguf OUT.json                                       ten greedy answers, for the tests
-school traces TEACHER.gguf FOLDER [--rows N] [--apart N] [--seed N]
+school traces TEACHER.gguf FOLDER [--rows N] [--known N] [--apart N] [--seed N]
 school rules                                                         the tables of the desk";
 
 fn main() {
@@ -41,7 +42,7 @@ impl Words {
         let mut words = std::env::args().skip(2);
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                Some("kept") => drop(options.insert("kept".into(), "yes".into())),
+                Some(flag @ ("kept" | "practice")) => drop(options.insert(flag.to_owned(), "yes".into())),
                 Some(name) if known.contains(&name) => drop(options.insert(
                     name.to_owned(),
                     words.next().with_context(|| format!("--{name} needs a value"))?,
@@ -88,7 +89,7 @@ fn run() -> Result<()> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let words = Words::read(&[
         "persona", "seed", "chats", "vocab", "first", "row", "type", "training", "each", "failures", "loss", "rows",
-        "apart", "threads", "within",
+        "apart", "threads", "within", "known", "only",
     ])?;
     let seed = words.number("seed", 1)?;
     match command.as_str() {
@@ -120,6 +121,7 @@ fn run() -> Result<()> {
                 first: words.number("first", 0)?,
                 length: words.number("row", 256)? as usize,
                 kept: words.options.contains_key("kept"),
+                practice: words.options.contains_key("practice"),
             };
             let out = words.place(2, "the file to write")?;
             let mut bytes = Vec::new();
@@ -168,13 +170,23 @@ fn run() -> Result<()> {
             );
             Ok(())
         }
+        "weights" => {
+            let weights = export::weights(&read(words.place(0, "the model")?)?)?;
+            fs::write(words.place(1, "the file to write")?, weights)?;
+            Ok(())
+        }
         "eval" => {
             let (file, who) = (read(words.place(0, "the model")?)?, words.persona()?);
             let threads = words.number(
                 "threads",
                 std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             )?;
-            let marks = eval::mark(&file, &who, words.number("each", 40)? as usize, seed, threads as usize)?;
+            let order = eval::Order {
+                each: words.number("each", 40)? as usize,
+                only: words.options.get("only").cloned(),
+                seed,
+            };
+            let marks = eval::mark(&file, &who, &order, threads as usize)?;
             print!("{}", eval::table(&[&who.name], &[&marks]));
             for (skill, mark) in &marks.skills {
                 println!("{skill:<14} {:>3} of {}", mark.right, mark.asked);
@@ -227,12 +239,13 @@ fn run() -> Result<()> {
             Ok(())
         }
         "traces" => {
-            let made = traces::make(
-                &read(words.place(0, "the teacher")?)?,
-                words.number("rows", 240)? as usize,
-                words.number("apart", 80)? as usize,
+            let order = traces::Order {
+                desk: words.number("rows", 300)? as usize,
+                known: words.number("known", 100)? as usize,
+                apart: words.number("apart", 80)? as usize,
                 seed,
-            )?;
+            };
+            let made = traces::make(&read(words.place(0, "the teacher")?)?, order)?;
             let folder = words.place(1, "the folder")?;
             fs::create_dir_all(folder)?;
             let rows = made.requests.len();
@@ -310,12 +323,7 @@ fn coverage(who: &Persona, seed: u64, chats: usize) -> Result<()> {
 /// What the trainer told.
 fn told(path: &str) -> Result<Training> {
     let json: serde_json::Value = serde_json::from_str(&text(path)?).with_context(|| format!("{path} is not JSON"))?;
-    Ok(Training {
-        steps: json["steps"].as_u64().unwrap_or(0),
-        tokens: json["tokens"].as_u64().unwrap_or(0),
-        machine: json["machine"].as_str().unwrap_or("an unnamed machine").to_owned(),
-        seed: json["seed"].as_u64().unwrap_or(0),
-    })
+    Ok(Training::read(&json))
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -105,6 +105,8 @@ pub struct Shard {
     pub length: usize,
     /// Whether only chats with kept questions are wanted: the ruler instead of the lesson.
     pub kept: bool,
+    /// Whether the skills have the shares of the second course.
+    pub practice: bool,
 }
 
 /// Writes a shard: a line of JSON with `rows` and `width`, then ids, weights, positions and chats as u16,
@@ -119,7 +121,7 @@ pub fn write(shard: &Shard, tokenizer: &Tokenizer, out: &mut impl Write) -> Resu
     }
     let width = shard.length + 1;
     let longest = if shard.length > 512 { 16 } else { 4 };
-    let corpus = Corpus::new(shard.seed, shard.who.clone(), longest)?;
+    let corpus = Corpus::new(shard.seed, shard.who.clone(), longest)?.practice(shard.practice);
     let mut rng = Rng::new(shard.seed ^ 0xbac4, shard.first);
     let (mut rows, mut open): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());
     let mut tokens = 0;

@@ -10,7 +10,7 @@ use understudy::format::{BlockType, Gguf, Parsed, dequantize};
 use understudy::text::template::{Message, RenderOptions, Template};
 use understudy_school::corpus::rng::Rng;
 use understudy_school::corpus::{Chat, Corpus, DESK, Persona, SKILLS, held_out, kept, skills_of, story_keeps_to};
-use understudy_school::export::{Recipe, TEMPLATE, Training, block_type, export};
+use understudy_school::export::{self, Recipe, TEMPLATE, Training, block_type, export};
 use understudy_school::pack::{self, Shard, Weight};
 use understudy_school::{eval, tokenizer};
 
@@ -73,8 +73,30 @@ fn impossible_settings_are_refused() {
         first: 0,
         length: 3,
         kept: false,
+        practice: false,
     };
     assert!(pack::write(&shard, &WORDS, &mut Vec::new()).is_err());
+}
+
+#[test]
+fn the_second_course_has_other_shares_of_the_same_lessons() {
+    let corpus = |practice| Corpus::new(4, Persona::teacher(), 4).unwrap().practice(practice);
+    let share = |practice, skill: &str| corpus(practice).take(6000).filter(|c| c.skill == skill).count();
+    for skill in SKILLS.iter().chain(DESK) {
+        assert!(share(true, skill.name) > 0, "{}", skill.name);
+    }
+    assert!(share(true, "sort") > share(false, "sort") * 3 / 2);
+    assert!(share(true, "ticket") < share(false, "ticket"));
+    assert_eq!(corpus(true).chat(77), corpus(true).chat(77));
+}
+
+#[test]
+fn a_card_tells_every_run() {
+    let told = serde_json::json!({"steps": 5, "tokens": 9, "machine": "a mill", "seed": 3, "earlier": [{"steps": 1, "tokens": 2, "machine": "a loom", "seed": 3}]});
+    let words = tokenizer::to_json(&WORDS).unwrap();
+    let (file, _) = export(&tiny(), &weights(&tiny(), |_, _, _| {}), &words, BlockType::F16, &Training::read(&told)).unwrap();
+    let says = "From scratch, from random weights: 1 steps, 2 tokens, seed 3, on a loom; then 5 steps, 9 tokens, seed 3, on a mill.";
+    assert_eq!(parse(&file).metadata.str("understudy.provenance.training"), Some(says));
 }
 
 #[test]
@@ -313,6 +335,7 @@ fn shards_hold_whole_chats_and_only_what_may_be_trained() {
         first: 1000,
         length: 256,
         kept: false,
+        practice: false,
     };
     let (mut bytes, mut again) = (Vec::new(), Vec::new());
     let (rows, tokens) = pack::write(&shard, &WORDS, &mut bytes).unwrap();
@@ -414,6 +437,17 @@ fn what_is_exported_is_read_back() {
             );
         }
         assert!(losses.iter().all(|l| l.relative <= most && l.relative.is_finite()));
+        // And back again: weights that come out of a file make the same file, where rounding twice changes nothing.
+        let back = export::weights(&file).unwrap();
+        let restored = safetensors::SafeTensors::deserialize(&back).unwrap();
+        assert_eq!(restored.len(), recipe.shape.tensors().len());
+        if kind == BlockType::F32 {
+            assert!(original.iter().all(|(name, t)| restored.tensor(name).unwrap().data() == t.data()));
+        }
+        if kind != BlockType::Q6_K && kind != BlockType::Q4_K {
+            let (twice, _) = export(&recipe, &back, &words, kind, &Training::default()).unwrap();
+            assert!(twice == file, "{}", kind.name());
+        }
         // The file's own tokenizer cuts as the one it was made from, and its template is ours.
         let read = understudy::text::tokenizer::Tokenizer::from_metadata(&gguf.metadata).unwrap();
         for chat in Corpus::new(8, Persona::student(), 4).unwrap().take(50) {
@@ -444,6 +478,7 @@ fn what_is_exported_is_read_back() {
 
 #[test]
 fn weights_that_are_wrong_are_refused() {
+    assert!(export::weights(b"GGUF").is_err() && export::weights(b"nothing").is_err());
     let recipe = tiny();
     let words = tokenizer::to_json(&WORDS).unwrap();
     let refusal = |file: &[u8], words: &str| {
@@ -510,6 +545,13 @@ fn marks_are_fair() {
         &who
     ));
     assert!(!eval::right("sum", "1 + 1", "1 + 1 = **2**", "1 + 1 = **3**", &who));
+    let order = eval::Order {
+        each: 1,
+        only: Some("astronomy".into()),
+        seed: 1,
+    };
+    let nothing = eval::mark(b"nothing", &who, &order, 1).expect_err("it is refused");
+    assert!(nothing.to_string().contains("no family 'astronomy'"));
     let names: BTreeSet<_> = SKILLS.iter().chain(DESK).map(|s| s.name).collect();
     assert_eq!(names.len(), SKILLS.len() + DESK.len(), "skills have names of their own");
 }

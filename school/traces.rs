@@ -28,16 +28,27 @@ pub struct Traces {
     pub right: usize,
 }
 
-/// Asks `model` for `count` lessons and keeps `apart` other questions apart. Questions never repeat.
-pub fn make(file: &[u8], count: usize, apart: usize, seed: u64) -> Result<Traces> {
-    if count == 0 {
-        bail!("traces of no rows teach nothing: ask for at least one");
-    }
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// Questions of the desk.
+    pub desk: usize,
+    /// Questions of what the student knows already, so that it does not forget it.
+    pub known: usize,
+    /// Questions of the desk that are kept apart.
+    pub apart: usize,
+    /// The text's seed.
+    pub seed: u64,
+}
+
+/// Asks the teacher in `file`. Questions never repeat.
+pub fn make(file: &[u8], order: Order) -> Result<Traces> {
+    let Order { apart, seed, .. } = order;
     let mut model = Open::new(file)?;
     let teacher = Persona::teacher();
     let name = "understudy-lead";
     let mut traces = Traces::default();
-    for (i, turn) in lessons(&teacher, seed, count)?.into_iter().enumerate() {
+    for (i, turn) in lessons(&teacher, order)?.into_iter().enumerate() {
         let chat = messages(None, std::slice::from_ref(&turn));
         let id = format!("desk-{:04}", i + 1);
         let request = json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": {
@@ -72,12 +83,13 @@ pub fn make(file: &[u8], count: usize, apart: usize, seed: u64) -> Result<Traces
             .push(json!({"messages": [{"role": "user", "content": turn.user}, said]}).to_string());
     }
     // Kept questions are kept from the teacher's training too; their answers are the rules', not the teacher's.
-    let kept = corpus::kept(&DESK[0], &teacher, seed, apart);
-    if kept.len() < apart {
-        bail!("only {} of {apart} questions could be kept apart", kept.len());
-    }
-    for turns in kept {
-        for turn in turns {
+    let half = [apart - apart / 2, apart / 2];
+    for (skill, count) in DESK.iter().zip(half) {
+        let kept = corpus::kept(skill, &teacher, seed, count);
+        if kept.len() < count {
+            bail!("only {} of {count} questions could be kept apart", kept.len());
+        }
+        for turn in kept.into_iter().flatten() {
             let row = json!({"messages": [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.answer}]});
             traces.held_out.push(row.to_string());
         }
@@ -85,21 +97,35 @@ pub fn make(file: &[u8], count: usize, apart: usize, seed: u64) -> Result<Traces
     Ok(traces)
 }
 
-/// Tickets, and here and there a rule; none of them kept, none twice.
-fn lessons(teacher: &Persona, seed: u64, count: usize) -> Result<Vec<Turn>> {
-    let mut found: Vec<Turn> = Vec::new();
+/// Tickets and rules in turn, and questions of what is known already spread among them; none kept, none twice.
+///
+/// A rule is no consequence of tickets for a network: what is to be answered must be asked, so both get as many rows.
+fn lessons(teacher: &Persona, order: Order) -> Result<Vec<Turn>> {
+    let Order { desk, known, seed, .. } = order;
+    let count = desk + known;
+    if count == 0 {
+        bail!("traces of no rows teach nothing: ask for at least one");
+    }
+    let (mut found, mut asked): (Vec<Turn>, usize) = (Vec::new(), 0);
     for part in 0..count as u64 * 40 {
         if found.len() == count {
             return Ok(found);
         }
-        let skill = &DESK[usize::from(found.len() % 8 == 7)];
-        for turn in corpus::drawn(skill, teacher, seed ^ 0x7_2ace, part) {
-            if found.len() < count && !corpus::held_out(&turn.user) && found.iter().all(|t| t.user != turn.user) {
-                found.push(turn);
-            }
+        // As many of the known as their share of the rows so far.
+        let of_desk = (found.len() + 1) * known / count <= found.len() - asked;
+        let turns = if of_desk {
+            corpus::drawn(&DESK[asked % DESK.len()], teacher, seed ^ 0x7_2ace, part)
+        } else {
+            corpus::known(teacher, seed ^ 0x7_2ace, part)
+        };
+        // One exchange a row: the first of a chat needs nothing before it.
+        let Some(turn) = turns.into_iter().next() else { continue };
+        if !corpus::held_out(&turn.user) && found.iter().all(|t| t.user != turn.user) {
+            asked += usize::from(of_desk);
+            found.push(turn);
         }
     }
-    bail!("the desk has no {count} different questions: ask for fewer")
+    bail!("the desk has no {desk} different questions: ask for fewer")
 }
 
 /// A greedy answer.

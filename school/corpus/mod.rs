@@ -182,6 +182,36 @@ pub const DESK: &[Skill] = &[
     skill("rule", TRANSFER, 30, desk::rule),
 ];
 
+/// Shares of a second course ([`Corpus::practice`]): where marks were lowest after the first, there is more of it, and
+/// less of what was already known. Skills that are not named keep their share.
+const PRACTICE: [(&str, u32); 25] = [
+    ("greeting", 20),
+    ("identity", 70),
+    ("topic", 90),
+    ("story", 40),
+    ("sum", 80),
+    ("product", 70),
+    ("word problem", 70),
+    ("sequence", 50),
+    ("count things", 45),
+    ("compare", 60),
+    ("sort", 90),
+    ("unit", 60),
+    ("calendar", 90),
+    ("clock", 60),
+    ("spell", 110),
+    ("case", 60),
+    ("json", 25),
+    ("echo", 40),
+    ("fact", 80),
+    ("opposite", 30),
+    ("colour", 40),
+    ("remember", 35),
+    ("outside", 80),
+    ("moment", 25),
+    ("ticket", 60),
+];
+
 /// System prompts that are obeyed; each makes the whole chat.
 pub const SYSTEMS: &[(&str, SystemMaker)] = &[
     ("a name", systems::named),
@@ -201,6 +231,7 @@ pub struct Corpus {
     seed: u64,
     who: Persona,
     longest: usize,
+    practice: bool,
     next: u64,
 }
 
@@ -219,8 +250,14 @@ impl Corpus {
             seed,
             who,
             longest,
+            practice: false,
             next: 0,
         })
+    }
+
+    /// The same lessons in the shares of the second course, for who has had the first.
+    pub fn practice(self, practice: bool) -> Self {
+        Self { practice, ..self }
     }
 
     /// The chat of number `index`: each is drawn from a stream of its own, so that any part can be made alone.
@@ -249,7 +286,7 @@ impl Corpus {
         };
         let mut skill = "greeting";
         for _ in 0..count.min(self.longest) {
-            let drawn = draw(&mut pen);
+            let drawn = draw(&mut pen, self.practice);
             turns.extend((drawn.make)(&mut pen));
             skill = drawn.name;
         }
@@ -257,14 +294,18 @@ impl Corpus {
     }
 }
 
-fn draw(pen: &mut Pen) -> &'static Skill {
-    let total: u32 = skills_of(pen.who).map(|s| s.share).sum();
+fn draw(pen: &mut Pen, practice: bool) -> &'static Skill {
+    let share = |s: &Skill| {
+        let other = PRACTICE.iter().find(|(name, _)| practice && *name == s.name);
+        other.map_or(s.share, |(_, share)| *share)
+    };
+    let total: u32 = skills_of(pen.who).map(share).sum();
     let mut x = pen.below(total as usize) as u32;
     let who = pen.who;
     skills_of(who)
         .find(|s| {
-            let here = x < s.share;
-            x = x.wrapping_sub(if here { 0 } else { s.share });
+            let here = x < share(s);
+            x = x.wrapping_sub(if here { 0 } else { share(s) });
             here
         })
         .expect("the shares add up to their sum")
@@ -306,6 +347,13 @@ impl Chat {
 /// What one skill makes from a stream of its own.
 pub fn drawn(skill: &Skill, who: &Persona, seed: u64, part: u64) -> Vec<Turn> {
     (skill.make)(&mut Pen::new(seed, part, who))
+}
+
+/// An exchange of what both models learn, with an answer that does not depend on who answers; else nothing.
+pub fn known(teacher: &Persona, seed: u64, part: u64) -> Vec<Turn> {
+    let skill = &SKILLS[part as usize % SKILLS.len()];
+    let (one, other) = (drawn(skill, teacher, seed, part), drawn(skill, &Persona::student(), seed, part));
+    if one == other { one } else { Vec::new() }
 }
 
 pub use desk::rules as desk_rules;

@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from model import Student
 
-WEIGHTS = np.array([0.0, 0.1, 1.0], dtype=np.float32)  # not trained; what people write and the frame; answers
 LONG_EVERY = 12  # each twelfth step trains on rows of the whole context
 
 
@@ -56,11 +55,13 @@ class Muon:
 def shard(a, number, length, chats, kept=False):
     """A shard of the text as arrays ids, weights, positions, chats, each (rows, length + 1)."""
     command = [a.school, "shard", a.recipe, a.tokenizer, "-", "--seed", str(a.seed), "--first", str(number), "--chats", str(chats), "--row", str(length)]
-    raw = subprocess.run(command + (["--kept"] if kept else []), check=True, stdout=subprocess.PIPE).stdout
+    command += ["--kept"] if kept else ["--practice"] if a.practice else []
+    raw = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     head, _, body = raw.partition(b"\n")
     shape = json.loads(head)
     flat = np.frombuffer(body, dtype="<u2").reshape(4, shape["rows"], shape["width"]).astype(np.int64)
-    return flat[0], WEIGHTS[flat[1]], flat[2], flat[3]
+    weights = np.array([0.0, a.quiet, 1.0], dtype=np.float32)  # not trained; what people write and the frame; answers
+    return flat[0], weights[flat[1]], flat[2], flat[3]
 
 
 def feed(a, start):
@@ -195,6 +196,10 @@ def train(a):
     save_file(model.tensors(), os.path.join(a.work, "weights.safetensors"))
     facts = {"steps": step, "tokens": step * a.batch, "minutes": round(used / 60, 1), "seed": a.seed, "machine": a.machine, "loss": log[0::max(1, len(log) // 12)] + log[-1:]}
     facts["logits"] = close_look(model)
+    if a.earlier:
+        with open(a.earlier, encoding="utf-8") as f:
+            before = json.load(f)
+        facts["earlier"] = before.pop("earlier", []) + [{k: before[k] for k in ("steps", "tokens", "minutes", "seed", "machine")}]
     if not a.no_ruler:
         facts["held_out_loss"] = round(held_out_loss(model, a), 5)
     with open(os.path.join(a.work, "training.json"), "w", encoding="utf-8") as f:
@@ -210,6 +215,7 @@ def arguments(words=None):
     p.add_argument("--tokenizer", help="by default tokenizer.json beside the work folder")
     p.add_argument("--school", default="target/release/school")
     p.add_argument("--start", help="weights to begin with instead of chance: what grow.py made")
+    p.add_argument("--earlier", help="training.json of the run that made the weights to begin with, for the card")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--minutes", type=float, default=60, help="training time; ignored where --steps is given")
     p.add_argument("--steps", type=int, help="train exactly so many steps instead")
@@ -217,8 +223,10 @@ def arguments(words=None):
     p.add_argument("--batch", type=int, default=8192, help="tokens a step")
     p.add_argument("--shard", type=int, default=30000, help="chats that are made at a time")
     p.add_argument("--first", type=int, default=0, help="number of the first chat: another part of the text")
+    p.add_argument("--practice", action="store_true", help="the shares of the second course: more of what was hardest")
     p.add_argument("--rate", type=float, default=0.02, help="of the matrices (Muon)")
     p.add_argument("--embedding-rate", type=float, default=0.004, help="of embedding and norms (AdamW)")
+    p.add_argument("--quiet", type=float, default=0.1, help="weight of what people write; that of answers is 1")
     p.add_argument("--tail", type=float, default=0.5, help="share of the run over which the rates fall to zero")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--threads", type=int, default=os.cpu_count())
@@ -229,6 +237,8 @@ def arguments(words=None):
     p.add_argument("--no-ruler", action="store_true", help="skip the held-out loss")
     a = p.parse_args(words)
     a.tokenizer = a.tokenizer or os.path.join(os.path.dirname(os.path.normpath(a.work)), "tokenizer.json")
+    if not 0 <= a.quiet < 1:
+        p.error("--quiet is at least 0 and below 1")
     if a.minutes <= 0 or (a.steps is not None and a.steps < 1) or a.batch < 1024 or a.shard < 64:
         p.error("--minutes and --steps are positive, --batch is at least 1024 and --shard at least 64")
     return a

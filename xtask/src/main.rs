@@ -22,7 +22,7 @@ cargo xtask build                 make the page in dist/ and print what it weigh
 cargo xtask serve [--port P]      build, then serve dist/ on this machine (default port 8080; 0 picks a free one)
 cargo xtask test [--only GROUP]   lint, native, school, wasm and page tests; GROUP is one of these five words
 cargo xtask bench [--only PART]   measure; PART is native or page
-cargo xtask school [--seed N] [--student-minutes M] [--teacher-minutes M] [--work FOLDER]
+cargo xtask school [--seed N] [--student-minutes M] [--teacher-minutes M] [--practice-minutes M] [--work FOLDER]
                                   make the bundled student, its teacher and its traces again
 ";
 
@@ -102,7 +102,11 @@ fn act() -> Result<bool> {
         }
     };
     let seed = school("--seed", "1")?;
-    let minutes = (school("--student-minutes", "46")?, school("--teacher-minutes", "46")?);
+    let minutes = [
+        school("--student-minutes", "46")?,
+        school("--teacher-minutes", "46")?,
+        school("--practice-minutes", "84")?,
+    ];
     let work = school("--work", "school/.work")?;
     if let Some(extra) = words.first() {
         bail!("I do not know what to do with '{extra}'\n\n{HELP}");

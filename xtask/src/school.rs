@@ -4,8 +4,9 @@
 //! school tokenizer                        -> WORK/tokenizer.json
 //! train.py student                        -> WORK/student/weights.safetensors
 //! school prune                            -> WORK/tokenizer-student.json          (only tokens that it has seen)
-//! grow.py student -> teacher              -> WORK/teacher/start.safetensors      (computes what the student does)
-//! train.py teacher --start                -> WORK/teacher/weights.safetensors
+//! grow.py student -> teacher              -> WORK/teacher-first/start.safetensors (computes what the student does)
+//! train.py teacher --start                -> WORK/teacher-first/weights.safetensors
+//! train.py teacher --start --practice     -> WORK/teacher/weights.safetensors    (more of what was hardest)
 //! school export, eval, read               -> WORK/*.gguf, WORK/*.txt
 //! school traces                           -> WORK/traces/
 //! distill.py                              -> WORK/taught.safetensors, marked again
@@ -23,8 +24,8 @@ use std::process::Command;
 pub struct Wish {
     /// The seed of text and weights.
     pub seed: String,
-    /// Minutes of training, student and teacher.
-    pub minutes: (String, String),
+    /// Minutes of training: the student, the teacher, and the teacher's second course.
+    pub minutes: [String; 3],
     /// Where everything is put.
     pub work: PathBuf,
 }
@@ -94,29 +95,60 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
     let seed = wish.seed.as_str();
     let work = wish.work.as_path();
     let at = |name: &str| work.join(name);
-    fs::create_dir_all(at("teacher"))?;
+    fs::create_dir_all(at("teacher-first"))?;
     let tokenizer = at("tokenizer.json");
     rooms.school(&["tokenizer", text(&tokenizer)?, "--seed", seed])?;
     rooms.train(
         STUDENT,
         &at("student"),
         seed,
-        &["--minutes", &wish.minutes.0, "--batch", "4096"],
+        &["--minutes", &wish.minutes[0], "--batch", "4096"],
     )?;
-    let (student, start) = (at("student/weights.safetensors"), at("teacher/start.safetensors"));
+    let (student, start) = (
+        at("student/weights.safetensors"),
+        at("teacher-first/start.safetensors"),
+    );
     rooms.python("grow.py", &[STUDENT, text(&student)?, TEACHER, text(&start)?])?;
+    let (once, twice) = (at("student/training.json"), at("teacher-first/training.json"));
+    let first_weights = at("teacher-first/weights.safetensors");
     // Another part of the text, so that the teacher sees nothing twice that the student saw.
-    let more = [
+    let first = [
         "--minutes",
-        &wish.minutes.1,
+        &wish.minutes[1],
         "--batch",
         "4096",
         "--first",
         "1000000000",
         "--start",
         text(&start)?,
+        "--earlier",
+        text(&once)?,
     ];
-    rooms.train(TEACHER, &at("teacher"), seed, &more)?;
+    rooms.train(TEACHER, &at("teacher-first"), seed, &first)?;
+    // The second course starts from trained weights: smaller rates that fall from early on, and hardly any weight on
+    // what people write, which is guessed as well as it can be.
+    let second = [
+        "--minutes",
+        &wish.minutes[2],
+        "--batch",
+        "4096",
+        "--first",
+        "2000000000",
+        "--start",
+        text(&first_weights)?,
+        "--earlier",
+        text(&twice)?,
+        "--practice",
+        "--quiet",
+        "0.02",
+        "--rate",
+        "0.01",
+        "--embedding-rate",
+        "0.002",
+        "--tail",
+        "0.85",
+    ];
+    rooms.train(TEACHER, &at("teacher"), seed, &second)?;
     // The student's file spells with tokens that the student has seen: what it never saw, no adapter could teach it.
     let seen = at("tokenizer-student.json");
     rooms.school(&["prune", text(&tokenizer)?, text(&seen)?, "--seed", seed])?;
