@@ -132,7 +132,7 @@ mod teach {
         let answers = cases::teach::known_answers(&[understudy::format::BlockType::Q8_0]);
         assert_eq!(cases::run_all(&gpu, &answers).await, Ok(()));
         let source = Bytes(BUNDLED.to_vec());
-        let plan = || Plan::new(&Gguf::from_bytes(BUNDLED).unwrap()).unwrap();
+        let plan = || Plan::new(&Gguf::from_bytes(BUNDLED).expect("a GGUF file")).expect("a plan");
         let shape = Shape {
             rank: 8,
             alpha: 16.0,
@@ -140,12 +140,14 @@ mod teach {
             modules: Vec::new(),
         };
         let room = Room { rows: 32, named: 4 };
-        let device = share(&gpu).unwrap();
+        let device = share(&gpu).expect("Burn takes the device");
         let mut on_gpu = GpuTrainer::new(&gpu, &device, plan(), &source, 16, &shape, 1, room, |_| Ok(()))
             .await
-            .unwrap();
-        let mut on_cpu = Trainer::new(plan(), &source, 16, &shape, 1).await.unwrap();
-        let mut pairs = on_gpu.read(Memory::Values).await.unwrap();
+            .expect("the device answers");
+        let mut on_cpu = Trainer::new(plan(), &source, 16, &shape, 1)
+            .await
+            .expect("the device answers");
+        let mut pairs = on_gpu.read(Memory::Values).await.expect("the device answers");
         for (i, (pair, trained)) in pairs.iter_mut().zip(&mut on_cpu.pairs).enumerate() {
             pair.b = initial(i as u64, "stirred", pair.rank, pair.rows);
             trained.pair = pair.clone();
@@ -197,20 +199,32 @@ mod teach {
         for step in 0..3 {
             on_gpu.zero();
             on_cpu.zero();
-            let stats = on_gpu.accumulate(&examples, &objective, 0.05).await.unwrap();
+            let stats = on_gpu
+                .accumulate(&examples, &objective, 0.05)
+                .await
+                .expect("the device answers");
             let ours: f64 = stats.iter().flatten().map(|s| f64::from(s[0])).sum();
             let theirs: f64 = examples
                 .iter()
                 .map(|e| on_cpu.accumulate(e, &objective, 0.05).total)
                 .sum();
             let mut worst: f64 = 0.0;
-            for (pair, trained) in on_gpu.read(Memory::Gradient).await.unwrap().iter().zip(&on_cpu.pairs) {
+            for (pair, trained) in on_gpu
+                .read(Memory::Gradient)
+                .await
+                .expect("the device answers")
+                .iter()
+                .zip(&on_cpu.pairs)
+            {
                 worst = worst.max(apart(&pair.a, &trained.gradient[0]));
                 worst = worst.max(apart(&pair.b, &trained.gradient[1]));
             }
             console_log!("step {step}: loss {ours:.5} and {theirs:.5}, gradients {worst:.1e} apart");
             assert!((ours - theirs).abs() < 1e-4 * theirs && worst < 1e-4);
-            let (a, b) = (on_gpu.step(&adam).await.unwrap(), on_cpu.step(&adam));
+            let (a, b) = (
+                on_gpu.step(&adam).await.expect("the device answers"),
+                on_cpu.step(&adam),
+            );
             assert!((a - b).abs() < 1e-4 * b);
         }
     }
