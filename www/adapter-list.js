@@ -50,7 +50,7 @@ export class AdapterList {
     const resting = before.filter((adapter) => this.origin.has(adapter)).map((adapter) => adapter.name);
     this.origin.clear();
     this.owner = { print: await store.fingerprint(blob).catch(() => ""), name, key };
-    const back = [];
+    /** @type {string[]} */ const back = [];
     for (const kept of await store.list()) {
       if (!kept.attached || kept.student.print !== this.owner.print) continue;
       const adapter = await this.attachKept(kept, true);

@@ -42,6 +42,7 @@ export class Curves {
     this.root = root;
     /** @type {any[]} */ this.reports = [];
     this.asked = false;
+    /** @type {{ title: string, lines: Line[], plot: any, values: HTMLElement, holder: HTMLElement, figure: HTMLElement }[]} */ this.charts = [];
     this.build();
     new ResizeObserver(() => this.resize()).observe(root);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
@@ -60,7 +61,7 @@ export class Curves {
       figure.append(caption, holder);
       this.root.append(figure);
       const axis = { stroke: colours["--soft"], grid: { stroke: colours["--line"], width: 1 }, ticks: { show: false }, font: "11px system-ui", labelFont: "11px system-ui" };
-      const plot = new uPlot({
+      const plot = new /** @type {any} */ (uPlot)({
         width: Math.max(120, holder.clientWidth), height: HEIGHT,
         legend: { show: false }, cursor: { show: false }, scales: { x: { time: false } }, padding: [8, 8, 0, 0],
         axes: [

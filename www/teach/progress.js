@@ -9,8 +9,8 @@ const PHASES = { traces: "Reading the traces again", weights: "Setting the stude
 
 /** @param {number} ms */
 export function duration(ms) {
+  if (ms < 9500) return `${(ms / 1000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1000);
-  if (seconds < 1) return "none";
   if (seconds < 90) return counted(seconds, "second");
   if (seconds < 5400) return counted(Math.round(seconds / 60), "minute");
   return `${(seconds / 3600).toFixed(1)} hours`;

@@ -96,6 +96,7 @@ export class Preview {
     this.hint = hint;
     this.row = 0;
     /** @type {number[]} */ this.rows = [];
+    /** @type {{ name: string }[]} */ this.files = [];
     const head = make("div", "row preview-head");
     const heading = make("h4", "", title);
     heading.id = id;
@@ -132,7 +133,7 @@ export class Preview {
       const preview = await this.fetch(this.rows[asked]);
       if (asked !== this.row) return;
       const { file, line } = preview.origin;
-      const files = this.files ?? [];
+      const { files } = this;
       this.where.textContent = `Row ${whole(asked + 1)} of ${whole(this.rows.length)}: ${files.length > 1 ? `${files[file]?.name}, ` : ""}line ${whole(line)}${preview.held_out ? ", held out" : ""}`;
       this.tokens.show(preview.pieces, this.hint);
     } catch (error) {

@@ -50,6 +50,14 @@ export class SettingsForm {
     this.form = form;
     /** @type {any} */ this.defaults = null;
     /** @type {any} */ this.settings = null;
+    /** Rows that would be taught, as the plan says. */
+    this.taught = 0;
+    this.steps = /** @type {HTMLInputElement} */ (make("input"));
+    this.strength = /** @type {HTMLSelectElement} */ (make("select"));
+    this.reasoning = /** @type {HTMLSelectElement} */ (make("select"));
+    this.length = /** @type {HTMLInputElement} */ (make("input"));
+    this.shorten = labelled("Characters of reasoning to keep", "its end is kept, from a sentence's beginning", Object.assign(this.length, { id: "reasoning-length" }));
+    this.effort = make("small", "");
     this.build();
     form.addEventListener("input", (event) => {
       const { id } = /** @type {HTMLElement} */ (event.target);
@@ -72,22 +80,16 @@ export class SettingsForm {
   }
 
   build() {
-    this.steps = /** @type {HTMLInputElement} */ (make("input"));
     Object.assign(this.steps, { type: "number", id: "set-steps", min: "1", max: "100000", step: "1", required: true, inputMode: "numeric" });
-    this.strength = /** @type {HTMLSelectElement} */ (make("select"));
     this.strength.id = "set-strength";
     for (const [value, words] of [["0.3", "Gently: learns less, forgets less"], ["1", "As usual"], ["3", "Strongly: learns more, may forget"]]) this.strength.append(new Option(words, value));
     const own = new Option("As set below", "own");
     own.hidden = true;
     this.strength.append(own);
-    this.reasoning = /** @type {HTMLSelectElement} */ (make("select"));
     this.reasoning.id = "reasoning";
     for (const [value, words] of [["keep", "Learn it"], ["strip", "Leave it out: learn answers only"], ["short", "Shorten it"]]) this.reasoning.append(new Option(words, value));
-    this.length = /** @type {HTMLInputElement} */ (make("input"));
-    Object.assign(this.length, { type: "number", id: "reasoning-length", min: "1", max: "100000", step: "1", value: "400", inputMode: "numeric" });
-    this.shorten = labelled("Characters of reasoning to keep", "its end is kept, from a sentence's beginning", this.length);
+    Object.assign(this.length, { type: "number", min: "1", max: "100000", step: "1", value: "400", inputMode: "numeric" });
     this.shorten.hidden = true;
-    this.effort = make("small", "");
     const steps = labelled("How long", "steps of the optimizer", this.steps);
     steps.append(this.effort);
     const more = make("details", "wide more");
@@ -156,7 +158,7 @@ export class SettingsForm {
     this.strength.value = match?.value ?? "own";
     this.shorten.hidden = this.reasoning.value !== "short";
     const rows = this.steps.valueAsNumber * Number(this.field("batch").value);
-    const passes = rows / Math.max(1, this.taught ?? 0);
+    const passes = rows / Math.max(1, this.taught);
     this.effort.textContent = this.taught && Number.isFinite(passes) ? `each row is seen ${passes < 1.5 ? "about once" : `about ${whole(passes)} times`}` : "";
   }
 }
