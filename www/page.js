@@ -131,6 +131,9 @@ Object.defineProperty(window, "understudy", {
     get engine() {
       return engine;
     },
+    get teaching() {
+      return teach.teaching;
+    },
   }),
 });
 

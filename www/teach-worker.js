@@ -21,7 +21,7 @@ const PIECE = 1 << 20;
 /**
  * The training under way. `checkpoint` is the last one as bytes, whether or not it could be kept in storage.
  * @typedef {{ settings: any, generic: any[], every: number, measure: number, keep?: { folder: string, about?: any },
- *   prepared: any, step: number, curve: any[], checkpoint: Blob | null, kept: boolean }} Training
+ *   prepared: any, step: number, curve: any[], checkpoint: Blob | null, kept: boolean, full?: boolean }} Training
  */
 /** @type {Training | null} */ let training = null;
 
@@ -100,8 +100,11 @@ async function saveCheckpoint() {
       await shelf.write("training.json", record(now));
       await shelf.write("checkpoint", checkpoint);
       kept = true;
+      now.full = false;
     } catch (/** @type {any} */ error) {
-      notify("not-kept", { message: `The checkpoint of step ${now.step} was not kept: ${error.message}`, hint: `Training goes on, and nothing is lost while this page stays open. ${error.hint}` });
+      // Said once, not at every checkpoint that follows.
+      if (!now.full) notify("not-kept", { message: `The checkpoint of step ${now.step} was not kept: ${error.message}`, hint: `Training goes on, and nothing is lost while this page stays open. ${error.hint}` });
+      now.full = true;
     }
   }
   notify("checkpoint", { step: now.step, checkpoint, curve: now.curve, kept });
@@ -161,7 +164,11 @@ const work = {
     const now = { settings, generic, every, measure, keep, prepared: null, step: 0, curve, checkpoint, kept: checkpoint !== null };
     training = now;
     const prepared = await prepare(call);
-    if (!now.kept) await keepTraces(now);
+    if (!now.kept) {
+      await keepTraces(now);
+      // A page that is closed before the first steps are kept goes on from here.
+      await saveCheckpoint();
+    }
     return { prepared, step: now.step, curve: now.curve };
   },
 

@@ -253,6 +253,8 @@ export class Run extends EventTarget {
     super();
     this.teaching = teaching;
     this.settings = training.settings;
+    this.signal = signal;
+    this.ending = false;
     /** @type {"preparing" | "training" | "pausing" | "paused" | "finished" | "stopped" | "failed"} */ this.state = "preparing";
     /** Every step so far. @type {any[]} */ this.reports = [];
     /** @type {any[]} */ this.fresh = [];
@@ -269,7 +271,7 @@ export class Run extends EventTarget {
     };
     /** Resolves with the measures before training. */
     this.prepared = this.begin(training, { signal, onProgress });
-    this.prepared.then(() => this.go(signal), (error) => this.fail(error));
+    this.prepared.then(() => this.go(), (error) => this.fail(error));
   }
 
   /** @param {any} training @param {any} options */
@@ -295,20 +297,20 @@ export class Run extends EventTarget {
     this.turn("failed");
   }
 
-  /** @param {AbortSignal} [signal] */
-  async go(signal) {
+  async go() {
     const step = (/** @type {any} */ report) => {
       this.reports.push(report);
       this.fresh.push(report);
       this.wake();
     };
     if (this.state === "stopped") return;
+    if (this.signal?.aborted) return this.fail(aborted());
     this.turn("training");
     for (let failures = 0; ;) {
       const before = this.reports.length;
       try {
         const { finished } = await this.teaching.ask("run", {}, { listeners: { step } });
-        if (signal?.aborted) return this.fail(aborted());
+        if (this.signal?.aborted) return this.fail(aborted());
         if (finished || this.ending) {
           this.tidy();
           return this.turn(finished ? "finished" : "stopped");

@@ -5,7 +5,7 @@ import { make } from "../chat-view.js";
 import { size } from "../format.js";
 import { at } from "../panels.js";
 
-const SAMPLE = 96;
+const SAMPLE = 48;
 /** Two engines, other kernels, perhaps f16 sums: far below what a different adapter would give. */
 const CLOSE = 1e-4;
 

@@ -77,9 +77,11 @@ export class Progress {
     const pause = /** @type {HTMLButtonElement} */ (at("run-pause"));
     pause.textContent = state === "paused" ? "Go on" : "Pause";
     pause.disabled = state !== "training" && state !== "paused";
-    /** @type {HTMLButtonElement} */ (at("run-stop")).disabled = state !== "training" && state !== "paused";
+    const stop = /** @type {HTMLButtonElement} */ (at("run-stop"));
+    stop.textContent = state === "preparing" ? "Cancel" : "Stop here";
+    stop.disabled = state === "pausing";
     const over = state === "finished" || state === "stopped" || state === "failed";
     pause.hidden = over;
-    at("run-stop").hidden = over;
+    stop.hidden = over;
   }
 }

@@ -38,6 +38,8 @@ export class TeachView {
     /** @type {any} */ this.report = null;
     /** @type {import("../teaching.js").Run | null} */ this.run = null;
     /** @type {import("./progress.js").Progress | null} */ this.progress = null;
+    /** Takes a training back that is still warming up. */
+    this.cancel = new AbortController();
     /** @type {any} */ this.kept = null;
     this.form = new SettingsForm(/** @type {HTMLFormElement} */ (at("teach-form")), {
       onChange: () => this.replan(),
@@ -67,7 +69,7 @@ export class TeachView {
     at("show-chat").addEventListener("click", () => this.show(false));
     at("show-teach").addEventListener("click", () => this.show(true));
     at("run-pause").addEventListener("click", () => (this.run?.state === "paused" ? this.run.resume() : this.run?.pause()));
-    at("run-stop").addEventListener("click", () => this.run?.stop());
+    at("run-stop").addEventListener("click", () => (this.run?.state === "preparing" ? this.cancel.abort() : this.run?.stop()));
     at("keep-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.keep();
@@ -156,7 +158,7 @@ export class TeachView {
       const { Curves, addStyle } = await import("./curves.js");
       addStyle();
       this.progress ??= new module.Progress(new Curves(at("curves")));
-      this.host.counter.add(["wasm/understudy_teach_bg.wasm", "wasm/understudy_teach.js", "www/teach-worker.js"].map((path) => new URL(path, document.baseURI).href));
+      this.host.counter.add(["wasm/understudy_teach_bg.wasm", "www/teach-worker.js", "www/worker-base.js", "www/shelf.js", "vendor/fflate.js"].map((path) => new URL(path, document.baseURI).href));
       const teaching = await student.teaching({ onProgress: (/** @type {any} */ progress) => this.onProgress(progress) });
       teaching.addEventListener("notice", (/** @type {any} */ event) => this.heed(event.detail));
       return teaching;
@@ -171,8 +173,7 @@ export class TeachView {
     const { notice, counter } = this.host;
     if (kind === "progress") this.progress?.warming(progress);
     if (kind === "blocked") counter.refuse(uri);
-    // Its own modules are listed when it starts.
-    if (kind === "requests") counter.add(names.filter((/** @type {string} */ name) => !/\/(www|wasm|vendor)\//.test(name)));
+    if (kind === "requests") counter.add(names);
     if (kind === "device-lost" || kind === "engine-crashed") notice("warning", message, { hint, code: kind === "device-lost" ? kind : "crashed" });
     if (kind === "not-kept") notice("warning", message, { hint, code: kind });
     if (kind === "engine-failed") notice("error", message, { hint, code: "crashed" });
@@ -296,7 +297,8 @@ export class TeachView {
     this.kept = null;
     this.settle(true);
     at("insight").hidden = true;
-    const run = teaching.run(settings, { keep: { folder: FOLDER, about: this.pupil }, resume, onProgress: (now) => progress.warming(now) });
+    this.cancel = new AbortController();
+    const run = teaching.run(settings, { keep: { folder: FOLDER, about: this.pupil }, resume, signal: this.cancel.signal, onProgress: (now) => progress.warming(now) });
     this.run = run;
     let prepared = /** @type {any} */ (null);
     const draw = () => {
@@ -316,7 +318,9 @@ export class TeachView {
       await this.judge();
     } catch (error) {
       if (this.teaching !== teaching) return;
-      this.host.complain(error);
+      const { code } = UnderstudyError.from(error);
+      if (code === "aborted") this.hide("teach-run");
+      else this.host.complain(error);
       progress.show(run, prepared);
       this.settle(false);
       this.replan();
