@@ -49,11 +49,17 @@ export async function keep({ name, student, scale = 1, taught }, { gguf, peft, c
   return kept;
 }
 
+/** One change after the other: two at once would write the same file. */
+let changes = Promise.resolve();
+
 /** Remembers whether an adapter is attached, and at what scale. @param {Kept} kept @param {Partial<Kept>} change */
-export async function update(kept, change) {
+export function update(kept, change) {
   Object.assign(kept, change);
-  // One that was deleted meanwhile stays deleted.
-  if (await shelf.read(`${kept.id}.gguf`)) await shelf.write(`${kept.id}.json`, JSON.stringify(kept)).catch(() => {});
+  changes = changes.then(async () => {
+    // One that was deleted meanwhile stays deleted.
+    if (await shelf.read(`${kept.id}.gguf`)) await shelf.write(`${kept.id}.json`, JSON.stringify(kept)).catch(() => {});
+  });
+  return changes;
 }
 
 /** @param {string} id @param {".gguf" | ".zip" | ".card.json"} part */
@@ -61,5 +67,6 @@ export const file = (id, part) => shelf.read(id + part);
 
 /** @param {string} id */
 export async function remove(id) {
+  await changes;
   for (const part of PARTS.toReversed()) await shelf.remove(id + part);
 }

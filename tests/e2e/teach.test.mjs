@@ -127,7 +127,7 @@ describe("teaching", () => {
     await page.fill("#adapters input[type=range]", "1.5");
     await page.dispatchEvent("#adapters input[type=range]", "change");
     await page.waitForFunction(() => window.understudy.student.adapters[0].scale === 1.5);
-    assert.equal(await scale(), 1.5);
+    await page.waitForFunction(() => import("/www/adapters.js").then(({ list }) => list()).then(([kept]) => kept.scale === 1.5));
 
     // It is there again after a reload, at its scale; detached it stays in the list; another student does not get it.
     await page.reload();
@@ -256,11 +256,10 @@ describe("teaching", () => {
       const ids = await student.tokenize("Hello");
       const logits = await student.logits(ids);
       await adapter.detach();
-      const refused = await student.distill("not a file").next?.().catch((error) => error.code);
       const wrong = await (async () => {
         for await (const _ of student.distill(/** @type {any} */ ("not a file")));
       })().catch((error) => error.code);
-      return { steps, rows: distillation.report.lessons, verdict: Object.keys(distillation.verdict), name: adapter.name, finite: logits.every(Number.isFinite), refused, wrong };
+      return { steps, rows: distillation.report.lessons, verdict: Object.keys(distillation.verdict), name: adapter.name, finite: logits.every(Number.isFinite), wrong };
     }, sample("desk-sharegpt.jsonl", 12));
     assert.deepEqual(result.steps.map(([step]) => step), [1, 2, 3, 4]);
     assert.ok(result.steps.every(([, loss]) => Number.isFinite(loss)));
@@ -283,27 +282,28 @@ describe("teaching", () => {
     await page.context().close();
   });
 
-  for (const [name, files] of [
-    ["empty", () => [file("empty.jsonl", "")]],
-    ["pictures", () => [{ name: "picture.jsonl", mimeType: "image/png", buffer: Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13, 255, 254, 0]) }]],
-    ["requests without their answers", () => [file("requests.jsonl", sample("desk-requests.jsonl", 5))]],
-    ["JSON of another kind", () => [file("other.jsonl", '{"price": 3}\n{"price": 4}\n')]],
-  ]) {
-    test(`says what is wrong with files that are ${name}, and goes on`, SLOW, async () => {
-      const page = await site.open();
-      await page.click("#show-teach");
-      await page.setInputFiles("#trace-files", files());
+  test("says what is wrong with files that teach nothing, and goes on", SLOW, async () => {
+    const page = await site.open();
+    await page.click("#show-teach");
+    for (const [name, files] of [
+      ["empty", [file("empty.jsonl", "")]],
+      ["a picture", [{ name: "picture.jsonl", mimeType: "image/png", buffer: Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13, 255, 254, 0]) }]],
+      ["requests without their answers", [file("requests.jsonl", sample("desk-requests.jsonl", 5))]],
+      ["JSON of another kind", [file("other.jsonl", '{"price": 3}\n{"price": 4}\n')]],
+    ]) {
+      await page.setInputFiles("#trace-files", files);
       const notice = page.locator(".notice.error");
       await notice.first().waitFor(SLOW);
-      assert.match(await notice.first().innerText(), /nothing to teach from.*(Choose|sample)/s);
-      assert.equal(await page.locator("#teach-settings").isVisible(), false);
-      assert.ok(!/undefined|NaN|null/.test(await page.locator("#teach-report").innerText()));
-      await page.setInputFiles("#trace-files", text(8));
-      await shown(page, "teach-settings");
-      assert.deepEqual(page.problems, []);
-      await page.context().close();
-    });
-  }
+      assert.match(await notice.first().innerText(), /nothing to teach from.*(Choose|sample)/s, name);
+      assert.equal(await page.locator("#teach-settings").isVisible(), false, name);
+      assert.ok(!/undefined|NaN|null/.test(await page.locator("#teach-report").innerText()), name);
+      await notice.first().locator("button").click();
+    }
+    await page.setInputFiles("#trace-files", text(8));
+    await shown(page, "teach-settings");
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
 
   test("trains on when the disk is full, and says so once", SLOW, async () => {
     const page = await site.open();
@@ -324,33 +324,36 @@ describe("teaching", () => {
     await page.context().close();
   });
 
-  for (const width of [320, 375, 1280]) {
-    test(`has no sideways scrolling at ${width} px, and names for every control`, SLOW, async () => {
-      const page = await site.open({ viewport: { width, height: 740 } });
-      await read(page, soft());
-      await set(page, { steps: "3", batch: "2" });
-      await page.click("#start-teaching");
-      await shown(page, "teach-verdict");
-      await page.waitForFunction(() => /answered greedily/.test(document.querySelector("#answers .quiet")?.textContent ?? ""), null, SLOW);
-      await page.evaluate(() => document.querySelectorAll("details").forEach((node) => (node.open = true)));
-      await page.evaluate(() => document.querySelector("#insight .token.trained").focus());
-      const found = await page.evaluate(() => {
-        const teach = document.getElementById("teach");
-        const named = (node) => (node.ariaLabel || node.labels?.[0]?.textContent || node.textContent || "").trim();
-        return {
-          over: document.documentElement.scrollWidth - innerWidth, inside: teach.scrollWidth - teach.clientWidth,
-          nameless: [...document.querySelectorAll("button, input, select, textarea, meter, progress")].filter((node) => !named(node) && !node.title).map((node) => node.outerHTML),
-          doubles: [...document.querySelectorAll("[id]")].map((node) => node.id).filter((id, at, all) => all.indexOf(id) !== at),
-        };
-      });
-      assert.ok(found.over <= 0 && found.inside <= 0, JSON.stringify(found));
-      assert.deepEqual(found.nameless, []);
-      assert.deepEqual(found.doubles, []);
-      for (const colorScheme of ["light", "dark"]) {
-        await page.emulateMedia({ colorScheme });
-        assert.deepEqual(await poorContrast(page), [], colorScheme);
-      }
-      await page.context().close();
+  test("fits any width, is readable, and names every control", SLOW, async () => {
+    const page = await site.open();
+    await read(page, soft());
+    await set(page, { steps: "3", batch: "2" });
+    await page.click("#start-teaching");
+    await shown(page, "teach-verdict");
+    await page.waitForFunction(() => /answered greedily/.test(document.querySelector("#answers .quiet")?.textContent ?? ""), null, SLOW);
+    await page.evaluate(() => document.querySelectorAll("details").forEach((node) => (node.open = true)));
+    await page.evaluate(() => document.querySelector("#insight .token.trained").focus());
+    const found = await page.evaluate(() => {
+      const named = (node) => (node.ariaLabel || node.labels?.[0]?.textContent || node.textContent || "").trim();
+      return {
+        nameless: [...document.querySelectorAll("button, input, select, textarea, meter, progress")].filter((node) => !named(node) && !node.title).map((node) => node.outerHTML),
+        doubles: [...document.querySelectorAll("[id]")].map((node) => node.id).filter((id, at, all) => all.indexOf(id) !== at),
+      };
     });
-  }
+    assert.deepEqual(found, { nameless: [], doubles: [] });
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      assert.deepEqual(await poorContrast(page), [], colorScheme);
+    }
+    for (const width of [320, 375, 768, 1280]) {
+      await page.setViewportSize({ width, height: 740 });
+      await page.waitForTimeout(200);
+      const over = await page.evaluate(() => {
+        const teach = document.getElementById("teach");
+        return [document.documentElement.scrollWidth - innerWidth, teach.scrollWidth - teach.clientWidth];
+      });
+      assert.ok(over.every((by) => by <= 0), `${width} px: ${over}`);
+    }
+    await page.context().close();
+  });
 });
