@@ -274,7 +274,7 @@ export interface ReadOptions {
 export interface TraceReport {
   /** The report in words. */
   sentences: string[];
-  files: { name: string; lines: number; rows: number; rejected: number; format?: string; unreadable?: string }[];
+  files: { name: string; lines: number; rows: number; rejected: number; format?: string | null; unreadable?: string | null }[];
   rows: number;
   rejected: number;
   /** Rejected lines with their reasons, 200 at most; `file` is an index into `files`. */
@@ -310,7 +310,7 @@ export interface Preview {
   origin: { file: number; line: number };
   /** It is only measured, never taught. */
   held_out: boolean;
-  pieces: { text: string; trained: boolean; p?: number; top?: [string, number][]; student?: { p: number; top: [string, number][] } }[];
+  pieces: { text: string; trained: boolean; p: number | null; top: [string, number][] | null; student: { p: number; top: [string, number][] } | null }[];
 }
 
 export interface TeachingSettings {
@@ -345,7 +345,7 @@ export interface TeachingPlan {
   fits: boolean;
   words: string;
   /** What would fit, where this does not. */
-  suggestion?: string;
+  suggestion?: string | null;
   total_bytes: number;
   available_bytes: number;
   /** Part by part, in bytes. */
@@ -362,7 +362,7 @@ export interface Measure {
   rows: number;
   tokens: number;
   ce: number;
-  kl?: number;
+  kl?: number | null;
   top1: number;
   per_row: number[];
 }
@@ -399,7 +399,7 @@ interface Change {
 /** What a training did. Changes are means over rows with a bootstrap interval of 95 %; null where rows are too few. */
 export interface Verdict {
   sentences: string[];
-  held_out: { before: Measure; after: Measure; change: Change | null; within_noise: boolean; kl_change?: Change };
+  held_out: { before: Measure; after: Measure; change: Change | null; within_noise: boolean; kl_change?: Change | null };
   forgetting: { before: Measure; after: Measure; kl_to_base: number; change: Change | null; within_noise: boolean };
 }
 

@@ -7,6 +7,8 @@ import { after, before, describe, test } from "node:test";
 import { DIST, answered, poorContrast, stage } from "./page.js";
 
 const SLOW = { timeout: 600_000 };
+/** On a software adapter the CPU engine is the quicker one; what is about the page and not about the device uses it. */
+const QUICK = { hash: "#gpu=off" };
 const sample = (name, rows) => readFileSync(join(DIST, "www", "samples", name), "utf8").split("\n").slice(0, rows).join("\n");
 const file = (name, text) => ({ name, mimeType: "application/jsonl", buffer: Buffer.from(text) });
 
@@ -153,7 +155,7 @@ describe("teaching", () => {
   });
 
   test("pauses, goes on, chats meanwhile, and goes on after the page was closed in the middle of it", SLOW, async () => {
-    const page = await site.open();
+    const page = await site.open(QUICK);
     await read(page, text());
     await set(page, { steps: "400", batch: "2" });
     await page.click("#start-teaching");
@@ -180,7 +182,7 @@ describe("teaching", () => {
     const context = page.context();
     await page.close({ runBeforeUnload: false });
 
-    const again = await site.open({ context });
+    const again = await site.open({ ...QUICK, context });
     await again.waitForFunction(() => /unfinished/.test(document.getElementById("show-teach").textContent), null, SLOW);
     await again.click("#show-teach");
     const words = await again.locator("#continue-go").innerText();
@@ -246,7 +248,7 @@ describe("teaching", () => {
   });
 
   test("is one call for a developer", SLOW, async () => {
-    const page = await site.open();
+    const page = await site.open(QUICK);
     const result = await page.evaluate(async (rows) => {
       const { student } = window.understudy;
       const distillation = student.distill(new Blob([rows]), { settings: { steps: 4, batch: 2 }, about: { name: "By call" } });
@@ -271,7 +273,7 @@ describe("teaching", () => {
   });
 
   test("lists bad lines with their reasons and teaches from the good ones", SLOW, async () => {
-    const page = await site.open();
+    const page = await site.open(QUICK);
     await read(page, [file("mixed.jsonl", `${sample("desk-sharegpt.jsonl", 6)}\nthis is not JSON\n{"messages":[{"role":"user","content":"no answer"}]}\n${sample("desk-sharegpt.jsonl", 12).split("\n").slice(6).join("\n")}`)]);
     assert.equal(await tile(page, "report-facts", "Rows"), "12");
     assert.equal(await tile(page, "report-facts", "Rejected"), "2");
@@ -283,7 +285,7 @@ describe("teaching", () => {
   });
 
   test("says what is wrong with files that teach nothing, and goes on", SLOW, async () => {
-    const page = await site.open();
+    const page = await site.open(QUICK);
     await page.click("#show-teach");
     for (const [name, files] of [
       ["empty", [file("empty.jsonl", "")]],
@@ -306,7 +308,7 @@ describe("teaching", () => {
   });
 
   test("trains on when the disk is full, and says so once", SLOW, async () => {
-    const page = await site.open();
+    const page = await site.open(QUICK);
     await read(page, text(16));
     await set(page, { steps: "400", batch: "2" });
     await page.click("#start-teaching");
@@ -325,7 +327,7 @@ describe("teaching", () => {
   });
 
   test("fits any width, is readable, and names every control", SLOW, async () => {
-    const page = await site.open();
+    const page = await site.open(QUICK);
     await read(page, soft());
     await set(page, { steps: "3", batch: "2" });
     await page.click("#start-teaching");

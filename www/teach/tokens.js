@@ -2,7 +2,7 @@
 // A lesson token by token: what is trained, what the teacher thought, and where the student thinks otherwise.
 import { make } from "../chat-view.js";
 
-/** @typedef {{ text: string, trained: boolean, p?: number, top?: [string, number][], student?: { p: number, top: [string, number][] } }} Piece */
+/** @typedef {{ text: string, trained: boolean, p?: number | null, top?: [string, number][] | null, student?: { p: number, top: [string, number][] } | null }} Piece */
 
 /** White space that would not be seen. @param {string} text */
 export const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "␣");
@@ -11,9 +11,9 @@ export const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "
 export const percent = (p) => (p >= 0.995 && p < 1 ? `${(100 * p).toFixed(1)} %` : p < 0.001 && p > 0 ? "below 0.1 %" : `${Number((100 * p).toPrecision(p < 0.1 ? 2 : 3))} %`);
 
 /** How far student and teacher are apart on a token: 0 the same, 3 far. @param {Piece} piece */
-function distance({ p = 1, student }) {
+function distance({ p, student }) {
   if (!student) return 0;
-  const apart = Math.abs(p - student.p);
+  const apart = Math.abs((p ?? 1) - student.p);
   return apart > 0.6 ? 3 : apart > 0.3 ? 2 : apart > 0.1 ? 1 : 0;
 }
 
@@ -62,7 +62,7 @@ export class TokenView {
         first = false;
         node.dataset.number = String(number);
         node.setAttribute("role", "button");
-        node.setAttribute("aria-label", `token ${visible(piece.text)}${piece.p === undefined ? "" : `, the teacher's probability ${percent(piece.p)}`}`);
+        node.setAttribute("aria-label", `token ${visible(piece.text)}${piece.p == null ? "" : `, the teacher's probability ${percent(piece.p)}`}`);
       }
       return node;
     }));
@@ -86,9 +86,9 @@ export class TokenView {
 
   /** @param {Piece} piece */
   words({ p, student }) {
-    if (student && p !== undefined) return `the teacher gives it ${percent(p)}, the student ${percent(student.p)}.`;
+    if (student && p != null) return `the teacher gives it ${percent(p)}, the student ${percent(student.p)}.`;
     if (student) return `the teacher wrote it; the student gives it ${percent(student.p)}.`;
-    return p === undefined ? "is learned as the teacher wrote it; the traces give no probability." : `is learned; the teacher gives it ${percent(p)}.`;
+    return p == null ? "is learned as the teacher wrote it; the traces give no probability." : `is learned; the teacher gives it ${percent(p)}.`;
   }
 
   /** @param {KeyboardEvent} event */
