@@ -205,32 +205,40 @@ describe("teaching", () => {
     await context.close();
   });
 
-  test("goes on with the same curve after the device was lost in the middle of a step", SLOW, async () => {
-    const page = await site.open();
-    const curve = (lose) => page.evaluate(async ({ rows, lose }) => {
-      const teaching = await window.understudy.student.teaching();
-      const kinds = [];
-      teaching.addEventListener("notice", ({ detail }) => kinds.push(detail.kind));
-      await teaching.read(new File([rows], "few.jsonl"));
-      const run = teaching.run({ ...(await teaching.defaults()), steps: 6, batch: 2 }, { every: 2, measure: 6 });
-      let lost = false;
-      for await (const { step } of run) {
-        if (lose && step === 3 && !lost) {
-          lost = true;
-          await teaching.destroyDevice();
-        }
-      }
-      teaching.close();
-      return { kinds, state: run.state, reports: run.reports.map(({ step, loss }) => [step, loss]) };
-    }, { rows: sample("desk-sharegpt.jsonl", 16), lose });
-    const calm = await curve(false);
-    const rough = await curve(true);
-    assert.equal(rough.state, "finished");
-    assert.ok(rough.kinds.includes("device-lost") && rough.kinds.includes("device-rebuilt"), rough.kinds.join());
-    assert.deepEqual(rough.reports.map(([step]) => step), [1, 2, 3, 4, 5, 6]);
-    for (const [at, [, loss]] of rough.reports.entries()) assert.ok(Math.abs(loss - calm.reports[at][1]) <= 1e-3 * calm.reports[at][1], `step ${at + 1}: ${loss} and ${calm.reports[at][1]}`);
-    await page.context().close();
-  });
+  /** Six steps by the API, and what is done after the third. */
+  const curve = (page, what) => page.evaluate(async ({ rows, what }) => {
+    const teaching = await window.understudy.student.teaching();
+    const kinds = [];
+    teaching.addEventListener("notice", ({ detail }) => kinds.push(detail.kind));
+    await teaching.read(new File([rows], "few.jsonl"));
+    const generic = [[{ role: "user", content: "Hello." }, { role: "assistant", content: "Hello!" }]];
+    const run = teaching.run({ ...(await teaching.defaults()), steps: 6, batch: 2 }, { every: 2, measure: 6, generic });
+    let done = false;
+    for await (const { step } of run) {
+      if (step !== 3 || done) continue;
+      done = true;
+      if (what === "loss") await teaching.destroyDevice();
+      if (what === "crash") teaching.crash("a test");
+    }
+    teaching.close();
+    return { kinds, state: run.state, reports: run.reports.map(({ step, loss }) => [step, loss]) };
+  }, { rows: sample("desk-sharegpt.jsonl", 12), what });
+
+  for (const [name, what, options, kinds] of [
+    ["the device was lost", "loss", {}, ["device-lost", "device-rebuilt"]],
+    ["the trainer crashed", "crash", QUICK, ["engine-crashed", "engine-restarted"]],
+  ]) {
+    test(`goes on with the same curve after ${name} in the middle of it`, SLOW, async () => {
+      const page = await site.open(options);
+      const calm = await curve(page, "");
+      const rough = await curve(page, what);
+      assert.equal(rough.state, "finished");
+      for (const kind of kinds) assert.ok(rough.kinds.includes(kind), rough.kinds.join());
+      assert.deepEqual(rough.reports.map(([step]) => step), [1, 2, 3, 4, 5, 6]);
+      for (const [at, [, loss]] of rough.reports.entries()) assert.ok(Math.abs(loss - calm.reports[at][1]) <= 1e-3 * calm.reports[at][1], `step ${at + 1}: ${loss} and ${calm.reports[at][1]}`);
+      await page.context().close();
+    });
+  }
 
   test("says in the page that a device was lost, and trains on", SLOW, async () => {
     const page = await site.open();

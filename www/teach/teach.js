@@ -1,17 +1,23 @@
 // @ts-check
 // The Teach view: from traces to an adapter, one step after the other.
 import { fingerprint } from "../adapters.js";
-import { counted, size, whole } from "../format.js";
+import { counted, size } from "../format.js";
 import { at } from "../panels.js";
 import { Teaching } from "../teaching.js";
 import { Understudy, UnderstudyError } from "../understudy.js";
-import { attachChecked, offer } from "./keep.js";
+import { Keeper } from "./keep.js";
 import { Preview, showReport } from "./report.js";
 import { SettingsForm, showPlan } from "./settings.js";
+import { FOLDER, Unfinished, claimFolder } from "./unfinished.js";
 import { showVerdict, sideBySide } from "./verdict.js";
 
-/** Where a training is kept, so that a closed page can go on with it. */
-const FOLDER = "teaching";
+/**
+ * What the page lends to this view. @typedef {{ student: () => any, blob: () => Blob | null, key: () => string,
+ *   inTurn: (act: () => Promise<any>) => Promise<any>, notice: (kind: string, message: string, more?: any) => HTMLElement,
+ *   complain: (error: any) => HTMLElement, say: (text: string) => void, counter: import("../panels.js").Counter,
+ *   adapters: import("../adapter-list.js").AdapterList, openKey: (key: string) => Promise<void> }} Host
+ */
+
 const INSIGHT_ROWS = 50;
 
 /** @type {Record<string, string[]>} */
@@ -25,11 +31,7 @@ const SAMPLES = {
 const button = (id) => /** @type {HTMLButtonElement} */ (at(id));
 
 export class TeachView {
-  /**
-   * @param {{ student: () => any, blob: () => Blob | null, key: () => string, inTurn: (act: () => Promise<any>) => Promise<any>,
-   *   notice: (kind: string, message: string, more?: any) => HTMLElement, complain: (error: any) => HTMLElement, say: (text: string) => void,
-   *   counter: import("../panels.js").Counter, adapters: import("../adapter-list.js").AdapterList, openKey: (key: string) => Promise<void> }} host
-   */
+  /** @param {Host} host */
   constructor(host) {
     this.host = host;
     /** @type {Teaching | null} */ this.teaching = null;
@@ -40,7 +42,7 @@ export class TeachView {
     /** @type {import("./progress.js").Progress | null} */ this.progress = null;
     /** Takes a training back that is still warming up. */
     this.cancel = new AbortController();
-    /** @type {any} */ this.kept = null;
+    this.continued = false;
     this.form = new SettingsForm(/** @type {HTMLFormElement} */ (at("teach-form")), {
       onChange: () => this.replan(),
       onReasoning: () => this.reread(),
@@ -54,8 +56,9 @@ export class TeachView {
       title: "Where the student still differs", id: "insight-title", hint: "The stronger a token is marked, the further the taught student is from the teacher there.",
       fetch: (row) => /** @type {Teaching} */ (this.teaching).insight(row), fail: host.complain,
     });
+    this.keeper = new Keeper(host, { teaching: () => /** @type {Teaching} */ (this.teaching), pupil: () => this.pupil, isOpen: () => this.isPupilOpen() });
+    this.unfinished = new Unfinished(host, { busy: () => this.run !== null, label: (text) => this.label(text), goOn: (kept) => this.goOn(kept) });
     this.wire();
-    this.lookForKept();
   }
 
   wire() {
@@ -70,18 +73,7 @@ export class TeachView {
     at("show-teach").addEventListener("click", () => this.show(true));
     at("run-pause").addEventListener("click", () => (this.run?.state === "paused" ? this.run.resume() : this.run?.pause()));
     at("run-stop").addEventListener("click", () => (this.run?.state === "preparing" ? this.cancel.abort() : this.run?.stop()));
-    at("keep-form").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.keep();
-    });
     at("teach-again").addEventListener("click", () => this.reset(true));
-    at("continue-go").addEventListener("click", () => this.goOn());
-    at("continue-drop").addEventListener("click", async () => {
-      this.kept = null;
-      at("continue").hidden = true;
-      await Teaching.forget(FOLDER);
-      this.host.say("The training that was broken off is thrown away.");
-    });
   }
 
   get visible() {
@@ -293,12 +285,15 @@ export class TeachView {
   async follow(settings, resume) {
     const teaching = /** @type {Teaching} */ (this.teaching);
     const progress = /** @type {import("./progress.js").Progress} */ (this.progress);
-    this.hide("teach-verdict", "teach-keep", "continue");
-    this.kept = null;
+    this.hide("teach-verdict", "teach-keep");
+    this.unfinished.hide();
     this.settle(true);
     at("insight").hidden = true;
     this.cancel = new AbortController();
-    const run = teaching.run(settings, { keep: { folder: FOLDER, about: this.pupil }, resume, signal: this.cancel.signal, onProgress: (now) => progress.warming(now) });
+    const release = await claimFolder();
+    if (!release) this.host.notice("warning", "This training is not kept: it lasts as long as this page stays open.", { hint: "Another page of this browser may be teaching; stop it there to have yours kept.", code: "not-kept" });
+    const keep = release ? { folder: FOLDER, about: this.pupil } : undefined;
+    const run = teaching.run(settings, { keep, resume, signal: this.cancel.signal, onProgress: (now) => progress.warming(now) });
     this.run = run;
     let prepared = /** @type {any} */ (null);
     const draw = () => {
@@ -324,6 +319,8 @@ export class TeachView {
       progress.show(run, prepared);
       this.settle(false);
       this.replan();
+    } finally {
+      release?.();
     }
     this.mark();
   }
@@ -331,8 +328,14 @@ export class TeachView {
   /** Which view does what is seen from the other one. */
   mark() {
     const last = this.run?.reports.at(-1)?.step ?? 0;
-    const text = !this.busy ? "Teach" : this.run?.state === "paused" ? "Teach, paused" : `Teach, ${Math.round((100 * last) / Math.max(1, this.run?.settings.steps))} %`;
-    if (at("show-teach").textContent !== text) at("show-teach").textContent = text;
+    this.label(!this.busy ? "" : this.run?.state === "paused" ? "paused" : `${Math.round((100 * last) / Math.max(1, this.run?.settings.steps))} %`);
+  }
+
+  /** What the way into this view says beside its name. @param {string} text */
+  label(text) {
+    const more = at("teach-state");
+    const words = text && `, ${text}`;
+    if (more.textContent !== words) more.textContent = words;
   }
 
   // ------------------------------------------------------------------------------------------------ verdict
@@ -342,6 +345,7 @@ export class TeachView {
     const teaching = /** @type {Teaching} */ (this.teaching);
     const run = this.run;
     this.progress?.say("Measuring what was learned and what was forgotten.");
+    this.progress?.bar(undefined);
     const verdict = await teaching.verdict();
     this.progress?.show(/** @type {any} */ (run), null);
     showVerdict(verdict);
@@ -349,7 +353,7 @@ export class TeachView {
     this.settle(false);
     if (this.continued) at("teach-settings").inert = true;
     this.replan();
-    this.nameIt();
+    this.keeper.ready(`${this.report.files[0].name.replace(/\.[^.]*$/, "").replace(/[-_]+/g, " ")}, ${counted(run?.reports.at(-1)?.step ?? 0, "step")}`);
     this.reveal("teach-keep", false);
     this.reveal("teach-verdict");
     try {
@@ -374,49 +378,6 @@ export class TeachView {
     if (rows.length > 0) await this.insight.show(rows, this.report.files);
   }
 
-  // --------------------------------------------------------------------------------------------------- keep
-
-  nameIt() {
-    const name = /** @type {HTMLInputElement} */ (at("adapter-name"));
-    name.value ||= `${this.report.files[0].name.replace(/\.[^.]*$/, "").replace(/[-_]+/g, " ")}, ${counted(this.run?.reports.at(-1)?.step ?? 0, "step")}`;
-    at("keep-words").textContent = "";
-    at("keep-files").hidden = true;
-    button("keep-adapter").disabled = false;
-  }
-
-  async keep() {
-    const { host } = this;
-    const teaching = /** @type {Teaching} */ (this.teaching);
-    const value = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (at(id)).value.trim();
-    const say = (/** @type {string} */ text) => (at("keep-words").textContent = text);
-    const name = value("adapter-name");
-    if (!name) return;
-    button("keep-adapter").disabled = true;
-    try {
-      if (!this.isPupilOpen()) throw new UnderstudyError("no-student", `${this.pupil?.name} is not open in the chat.`, "Open it again, then keep the adapter: it is checked there first.");
-      say("Writing the adapter and reading it back.");
-      const { name: base } = /** @type {NonNullable<typeof this.pupil>} */ (this.pupil);
-      const files = await teaching.export({ name, base, ...(value("teacher-name") ? { teacher: value("teacher-name") } : {}), ...(value("teacher-terms") ? { terms: value("teacher-terms") } : {}) });
-      say("Comparing what it does in the chat with what it did in training.");
-      const adapter = await host.inTurn(() => attachChecked(host.student(), teaching, files.gguf));
-      offer(name, files);
-      try {
-        await host.adapters.keepTaught(name, files, adapter);
-        await Teaching.forget(FOLDER);
-        say(`${name} is saved in this browser and attached to ${base}. It agrees with the training. Its scale is in the panel.`);
-      } catch (/** @type {any} */ error) {
-        await host.adapters.show();
-        say(`${name} is attached to ${base} and agrees with the training, but this browser could not keep it. Take its files away before you close the page.`);
-        host.notice("warning", `${name} was not kept. ${error.message}`, { hint: error.hint, code: "not-kept" });
-      }
-      host.say(`${name} is attached.`);
-    } catch (error) {
-      say("Not saved.");
-      host.complain(error);
-      button("keep-adapter").disabled = false;
-    }
-  }
-
   /** From the beginning. @param {boolean} forget */
   async reset(forget) {
     this.teaching?.close();
@@ -426,7 +387,7 @@ export class TeachView {
     this.settle(false);
     this.hide("teach-report", "teach-settings", "teach-run", "teach-verdict", "teach-keep");
     at("traces-words").textContent = "";
-    for (const id of ["adapter-name", "teacher-name", "teacher-terms"]) /** @type {HTMLInputElement} */ (at(id)).value = "";
+    this.keeper.clear();
     this.mark();
     if (forget) await Teaching.forget(FOLDER);
     at("teach").scrollTop = 0;
@@ -438,7 +399,7 @@ export class TeachView {
     const owner = this.host.adapters.owner;
     at("teach-title").textContent = `Teach ${owner?.name ?? "the student"}`;
     if (this.teaching && !this.busy && this.pupil && this.pupil.print !== owner?.print && at("teach-verdict").hidden) await this.reset(false);
-    this.offerKept();
+    this.unfinished.offer();
   }
 
   /** The open student's file is read from elsewhere from now on. @param {Blob} blob */
@@ -446,47 +407,20 @@ export class TeachView {
     if (this.teaching && !this.teaching.closed && this.isPupilOpen()) await this.teaching.movedTo(blob).catch(() => {});
   }
 
-  // ------------------------------------------------------------------------------------ going on after a break
-
-  async lookForKept() {
-    this.kept = await Teaching.kept(FOLDER);
-    this.offerKept();
-  }
-
-  offerKept() {
-    if (!this.kept || this.run) return;
-    const { step, settings, about, files } = this.kept;
-    const here = this.host.adapters.owner?.print === about.print;
-    at("continue-title").textContent = `A training of ${about.name} was broken off`;
-    at("continue-words").textContent = `${whole(step)} of ${whole(settings.steps)} steps are done, on ${files.map((/** @type {File} */ { name }) => name).join(", ")}.${here ? "" : ` ${about.name} is not open in the chat.`}`;
-    at("continue-go").textContent = here ? (step < settings.steps ? `Continue the training from step ${whole(step)}` : "Look at what was learned") : `Open ${about.name}`;
-    at("continue").hidden = false;
-    at("show-teach").textContent = "Teach, unfinished";
-  }
-
-  async goOn() {
-    const kept = this.kept;
-    if (!kept || this.busy) return;
-    if (this.host.adapters.owner?.print !== kept.about.print) {
-      if (/^(site|kept):/.test(kept.about.key)) return this.host.openKey(kept.about.key);
-      return void this.host.notice("warning", `${kept.about.name} was not kept in this browser.`, { hint: "Open its file again; then the training can be continued.", code: "no-student" });
-    }
-    at("continue").hidden = true;
+  /** A training that was broken off goes on. @param {any} kept */
+  async goOn(kept) {
     try {
       this.files = kept.files;
       this.loading("Getting ready to go on");
       const teaching = await this.trainer();
       this.report = await teaching.read(kept.files, { ...kept.read, onProgress: (progress) => this.onProgress(progress) });
-      this.loading();
       at("traces-words").textContent = `${kept.files.map((/** @type {File} */ { name }) => name).join(", ")}, as they were kept.`;
       this.continued = true;
       await this.showReport(true);
       this.form.show(kept.settings, await teaching.defaults());
-      await this.follow(kept.settings, { checkpoint: kept.checkpoint, curve: kept.curve });
-    } catch (error) {
+    } finally {
       this.loading();
-      this.host.complain(error);
-      this.offerKept();
     }
+    this.follow(kept.settings, { checkpoint: kept.checkpoint, curve: kept.curve });
   }
 }
