@@ -97,11 +97,15 @@ export class Curves {
       const data = lines.map(({ value }) => this.reports.map((report) => value(report) ?? null));
       figure.hidden = title === "KL to the teacher" && data.flat().every((value) => !value);
       plot.setData([this.reports.map(({ step }) => step), ...data]);
-      const words = lines.map(({ label }, number) => {
+      const now = lines.flatMap(({ label, colour }, number) => {
         const last = data[number].findLast((value) => value !== null);
-        return last === undefined ? "" : `${label} ${short(last)}`;
-      }).filter(Boolean).join(", ");
-      if (words !== values.textContent) values.textContent = words;
+        return last === undefined ? [] : [{ text: `${label} ${short(last)}`, colour }];
+      });
+      const words = now.map(({ text }) => text).join(", ");
+      if (words !== holder.dataset.words) {
+        values.replaceChildren(...now.flatMap(({ text, colour }, number) => [number > 0 ? ", " : "", make("span", lines.length > 1 ? `key ${colour.slice(2)}` : "", text)]));
+        holder.dataset.words = words;
+      }
       holder.setAttribute("aria-label", `${title} over the steps${words ? `; now ${words}` : ""}`);
     }
     this.resize();
