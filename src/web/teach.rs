@@ -1,5 +1,7 @@
 //! The facade of the teach worker: traces in, steps and reports out. Built with the feature `teach` alone.
 
+mod words;
+
 use super::{CreateOptions, JsSource, Working, device_words, from_js, meet, now, pause, to_js};
 use crate::cpu::trainer as on_cpu;
 use crate::distill::gpu::GpuTrainer;
@@ -19,14 +21,16 @@ use crate::gpu::Gpu;
 use crate::gpu::training::Room;
 use crate::student::Header;
 use crate::text::template::Message;
-use crate::traces::report::{Listed, Picture};
 use burn::tensor::Device;
 use js_sys::{Function, Object, Reflect, Uint8Array};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use wasm_bindgen::prelude::*;
+use words::{
+    About, BeginOptions, Change, FileWords, Forgetting, HeldOut, Origin, Piece, PlanWords, Prepared, Preview, Question,
+    ReportWords, StepWords, StudentThinks, StudentWords, Verdict,
+};
 
 type Answer = std::result::Result<JsValue, JsValue>;
 
@@ -51,179 +55,6 @@ const LONGEST: usize = 1024;
 const CPU_BYTES: u64 = 2 << 30;
 /// Alternatives of a token that are shown.
 const SHOWN: usize = 5;
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct BeginOptions {
-    reasoning: Option<ReasoningWords>,
-    longest: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ReasoningWords {
-    Name(String),
-    Characters(f64),
-}
-
-impl ReasoningWords {
-    fn read(&self) -> Result<Reasoning> {
-        match self {
-            Self::Name(name) if name == "keep" => Ok(Reasoning::Keep),
-            Self::Name(name) if name == "strip" => Ok(Reasoning::Strip),
-            Self::Characters(n) if *n >= 1.0 && n.is_finite() => Ok(Reasoning::Shorten(*n as usize)),
-            _ => Err(Error::Request {
-                what: "reasoning is 'keep', 'strip' or a number of characters".into(),
-            }),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct StudentWords {
-    name: Option<String>,
-    architecture: &'static str,
-    parameters: f64,
-    layers: usize,
-    context_trained: usize,
-}
-
-#[derive(Serialize)]
-struct FileWords<'a> {
-    name: &'a str,
-    lines: usize,
-    rows: usize,
-    rejected: usize,
-    format: Option<crate::traces::Format>,
-    unreadable: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ReportWords<'a> {
-    sentences: Vec<String>,
-    files: Vec<FileWords<'a>>,
-    rows: usize,
-    rejected: usize,
-    listed: &'a [Listed],
-    lessons: usize,
-    unfit: &'a [crate::distill::reading::Refused],
-    unfit_count: usize,
-    tokens: usize,
-    trained: usize,
-    cut_rows: usize,
-    longest: usize,
-    soft_tokens: usize,
-    coverage: f64,
-    mass: f64,
-    picture: Picture,
-    traces_sha256: &'a str,
-}
-
-#[derive(Serialize)]
-struct Origin {
-    file: usize,
-    line: usize,
-}
-
-#[derive(Serialize)]
-struct Piece<'a> {
-    text: &'a str,
-    trained: bool,
-    p: Option<f64>,
-    top: Option<Vec<(String, f64)>>,
-    student: Option<StudentThinks>,
-}
-
-#[derive(Serialize)]
-struct StudentThinks {
-    p: f64,
-    top: Vec<(String, f64)>,
-}
-
-#[derive(Serialize)]
-struct Preview<'a> {
-    origin: Origin,
-    held_out: bool,
-    pieces: Vec<Piece<'a>>,
-}
-
-#[derive(Serialize)]
-struct PlanWords {
-    fits: bool,
-    words: String,
-    suggestion: Option<String>,
-    total_bytes: f64,
-    available_bytes: f64,
-    items: Vec<(&'static str, f64)>,
-    micro_batch: usize,
-    tokens_per_step: f64,
-    taught: usize,
-    apart: usize,
-}
-
-#[derive(Serialize)]
-struct Prepared<'a> {
-    taught: usize,
-    apart: usize,
-    before: &'a Measure,
-    generic_before: &'a Measure,
-}
-
-#[derive(Serialize)]
-struct StepWords {
-    #[serde(flatten)]
-    report: StepReport,
-    memory_bytes: f64,
-    milliseconds: f64,
-}
-
-#[derive(Serialize, Clone)]
-struct Change {
-    mean: f64,
-    low: f64,
-    high: f64,
-}
-
-#[derive(Serialize)]
-struct HeldOut<'a> {
-    before: &'a Measure,
-    after: &'a Measure,
-    change: Option<Change>,
-    within_noise: bool,
-    kl_change: Option<Change>,
-}
-
-#[derive(Serialize)]
-struct Forgetting<'a> {
-    before: &'a Measure,
-    after: &'a Measure,
-    kl_to_base: f64,
-    change: Option<Change>,
-    within_noise: bool,
-}
-
-#[derive(Serialize)]
-struct Verdict<'a> {
-    held_out: HeldOut<'a>,
-    forgetting: Forgetting<'a>,
-    sentences: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Question {
-    messages: Vec<Message>,
-    answer: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct About {
-    name: String,
-    base: Option<String>,
-    teacher: Option<String>,
-    terms: Option<String>,
-    base_sha256: Option<String>,
-}
 
 /// A training under way.
 struct Course {
