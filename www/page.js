@@ -187,9 +187,12 @@ async function adopt(opened, blob, key, from) {
   say("Ready.");
   save();
   measure();
+  // The list first: what it shows as open must not wait for adapters to come back.
+  at("students").querySelector("[aria-current]")?.removeAttribute("aria-current");
+  const listed = listStudents();
   await adapters.adopted(blob, key, before);
   teach.studentOpened();
-  return listStudents();
+  return listed;
 }
 
 /**
