@@ -15,7 +15,7 @@ const fileInput = /** @type {HTMLInputElement} */ (at("file"));
 const keepBox = /** @type {HTMLInputElement} */ (at("keep"));
 const counter = new Counter();
 
-/** Switches for tests and for the curious, in the address's fragment, which no server sees: #gpu=off */
+/** Switches for tests and for the curious, in the address's fragment, which no server sees: #gpu=off, #gpu=on */
 const flags = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 
 // --------------------------------------------------------------------------------- what survives a reload
@@ -138,7 +138,7 @@ Object.defineProperty(window, "understudy", {
 });
 
 /** @returns {import("./understudy.js").EngineOptions} */
-const engineOptions = () => ({ gpu: (flags.gpu ?? settings.engine) === "off" ? "off" : "auto", subgroups: flags.subgroups !== "off", f16: flags.f16 !== "off", onProgress });
+const engineOptions = () => ({ gpu: { off: "off", on: "on" }[/** @type {string} */ (flags.gpu ?? settings.engine)] ?? "auto", subgroups: flags.subgroups !== "off", f16: flags.f16 !== "off", onProgress });
 const context = () => (Number(settings.context) > 0 ? Number(settings.context) : undefined);
 
 /** One opening after the other, whatever asks for it. @template T @param {() => Promise<T>} act @returns {Promise<T>} */

@@ -30,8 +30,8 @@ export interface EngineOptions {
   assets?: string | URL;
   /** Download through the hidden loader frame. Default: when the page's own policy has connect-src 'none'. */
   loader?: boolean;
-  /** "off" uses the CPU engine. Default "auto". */
-  gpu?: "auto" | "off";
+  /** "off" uses the CPU engine; "on" teaches on a WebGPU adapter in software too, where the CPU engine is faster. Default "auto". */
+  gpu?: "auto" | "off" | "on";
   /** false leaves this feature unused even where the device has it. */
   subgroups?: boolean;
   f16?: boolean;

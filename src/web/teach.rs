@@ -195,11 +195,19 @@ fn best(all: impl Iterator<Item = (u32, f32)>, word: impl Fn(u32) -> String) -> 
 
 #[wasm_bindgen]
 impl Teacher {
-    /// Meets the device: WebGPU whose kernels answer as known, else the CPU.
+    /// Meets the device: WebGPU whose kernels answer as known, else the CPU. An adapter in software is passed over, unless
+    /// `gpu` is "on".
     pub async fn create(options: JsValue) -> std::result::Result<Teacher, JsValue> {
         let options: CreateOptions = from_js(options)?;
         let mut notes = Vec::new();
-        let gpu = meet(&options, true, &mut notes).await;
+        let forced = options.gpu.as_deref() == Some("on");
+        let gpu = meet(&options, true, &mut notes).await.filter(|gpu| {
+            let slower = gpu.is_software() && !forced;
+            if slower {
+                notes.push("The adapter computes on the CPU itself: the CPU engine teaches several times as fast.".into());
+            }
+            !slower
+        });
         Ok(Self {
             gpu,
             device: RefCell::new(None),

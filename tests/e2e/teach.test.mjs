@@ -7,7 +7,8 @@ import { after, before, describe, test } from "node:test";
 import { DIST, answered, poorContrast, stage } from "./page.js";
 
 const SLOW = { timeout: 600_000 };
-/** On a software adapter the CPU engine is the quicker one; what is about the page and not about the device uses it. */
+/** On a software adapter the CPU engine is the quicker one, and the page takes it; what is about the device asks for it. */
+const DEVICE = { hash: "#gpu=on" };
 const QUICK = { hash: "#gpu=off" };
 const sample = (name, rows) => readFileSync(join(DIST, "www", "samples", name), "utf8").split("\n").slice(0, rows).join("\n");
 const file = (name, text) => ({ name, mimeType: "application/jsonl", buffer: Buffer.from(text) });
@@ -224,14 +225,17 @@ describe("teaching", () => {
     return { kinds, state: run.state, reports: run.reports.map(({ step, loss }) => [step, loss]) };
   }, { rows: sample("desk-sharegpt.jsonl", 12), what });
 
+  /** Curves without a mishap, by what computed them. */
+  const calmCurves = [];
   for (const [name, what, options, kinds] of [
-    ["the device was lost", "loss", {}, ["device-lost", "device-rebuilt"]],
+    ["the device was lost", "loss", DEVICE, ["device-lost", "device-rebuilt"]],
     ["the trainer crashed", "crash", QUICK, ["engine-crashed", "engine-restarted"]],
   ]) {
     test(`goes on with the same curve after ${name} in the middle of it`, SLOW, async () => {
       const page = await site.open(options);
       const calm = await curve(page, "");
       const rough = await curve(page, what);
+      calmCurves.push(calm.reports);
       assert.equal(rough.state, "finished");
       for (const kind of kinds) assert.ok(rough.kinds.includes(kind), rough.kinds.join());
       assert.deepEqual(rough.reports.map(([step]) => step), [1, 2, 3, 4, 5, 6]);
@@ -240,17 +244,23 @@ describe("teaching", () => {
     });
   }
 
+  test("draws the same curve on the GPU as on the CPU", () => {
+    const [onGpu, onCpu] = calmCurves;
+    assert.ok(onGpu && onCpu, "both were drawn above");
+    for (const [at, [, loss]] of onGpu.entries()) assert.ok(Math.abs(loss - onCpu[at][1]) <= 1e-3 * onCpu[at][1], `step ${at + 1}: ${loss} and ${onCpu[at][1]}`);
+  });
+
   test("says in the page that a device was lost, and trains on", SLOW, async () => {
-    const page = await site.open();
-    await read(page, text(16));
-    await set(page, { steps: "12", batch: "2" });
+    const page = await site.open(DEVICE);
+    await read(page, text(12));
+    await set(page, { steps: "6", batch: "2" });
     await page.click("#start-teaching");
     await reach(page, 2);
     await page.evaluate(() => window.understudy.teaching.destroyDevice());
     await page.waitForSelector('.notice[data-code="device-lost"]');
     await shown(page, "teach-verdict");
     const steps = await page.evaluate(() => window.understudy.teaching.current.reports.map(({ step }) => step));
-    assert.deepEqual(steps, Array.from({ length: 12 }, (_, at) => at + 1));
+    assert.deepEqual(steps, Array.from({ length: 6 }, (_, at) => at + 1));
     assert.deepEqual(page.problems, []);
     await page.context().close();
   });
