@@ -1,6 +1,8 @@
 //! `bench [--json FILE] [--write FOLDER]`: what decoding, prefill and loading cost on this machine, on the GPU and on the CPU
 //! engine, for a small trained model of the kit, the bundled student, and random students of SmolLM2-135M's shape.
-//! `--write` only writes the random students into a folder, for the bench in the browser.
+//! `--write` only writes the random students into a folder, for the bench in the browser. Built with `--features teach` it
+//! measures training too, beside prefill of the same length; `--memory` then adds what a step of a student of Qwen2.5-0.5B's
+//! shape takes (minutes on a software adapter).
 
 mod common;
 
@@ -97,9 +99,131 @@ fn measure(name: &str, runner: &str, path: &Path, gpu: Option<&Gpu>) -> Result<V
     Ok(rows)
 }
 
+/// Training beside prefill.
+#[cfg(feature = "teach")]
+mod teach {
+    use super::*;
+    use understudy::cpu::adamw::AdamW;
+    use understudy::cpu::loss::Teacher;
+    use understudy::cpu::trainer::Example;
+    use understudy::distill::Objective;
+    use understudy::distill::gpu::GpuTrainer;
+    use understudy::distill::session::Settings;
+    use understudy::distill::student::{reserved, share};
+    use understudy::gpu::training::Room;
+    use understudy::student::Header;
+
+    /// A device, and the bytes of its buffers that are ours and Burn's.
+    struct Desk {
+        gpu: Gpu,
+        trainer: GpuTrainer,
+        device: burn::tensor::Device,
+        tokens: Vec<u32>,
+    }
+
+    impl Desk {
+        fn open(path: &Path, length: usize) -> Result<Self, Failure> {
+            let gpu = pollster::block_on(Gpu::meet(&GpuOptions {
+                subgroups: true,
+                all_features: true,
+                ..GpuOptions::default()
+            }))?;
+            let source = FileSource::open(&path.to_string_lossy())?;
+            let header = pollster::block_on(Header::read(&source, None, None))?;
+            let (device, shape) = (share(&gpu)?, Settings::default().shape());
+            let room = Room {
+                rows: length,
+                named: 20,
+            };
+            let made = GpuTrainer::new(&gpu, &device, header.plan, &source, length, &shape, 1, room, |_| Ok(()));
+            Ok(Self {
+                trainer: pollster::block_on(made)?,
+                tokens: (0..length as u32).map(|i| (i * 7 + 3) % 400).collect(),
+                gpu,
+                device,
+            })
+        }
+
+        /// One row, every second token trained; seconds of the forward pass with the loss, and of a whole step.
+        fn step(&mut self) -> Result<(f64, f64), Failure> {
+            let targets: Vec<Option<u32>> = (1..=self.tokens.len())
+                .map(|t| self.tokens.get(t).copied().filter(|_| t % 2 == 0))
+                .collect();
+            let teachers = vec![Teacher::Text; self.tokens.len()];
+            let example = Example {
+                tokens: &self.tokens,
+                targets: &targets,
+                teachers: &teachers,
+            };
+            let objective = Objective::default();
+            let adam = AdamW {
+                rate: 1e-4,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                decay: 0.0,
+                clip: Some(1.0),
+            };
+            let started = Instant::now();
+            pollster::block_on(self.trainer.measure(&[example], &objective))?;
+            let forward = started.elapsed().as_secs_f64();
+            let started = Instant::now();
+            self.trainer.zero();
+            pollster::block_on(self.trainer.accumulate(&[example], &objective, 0.01))?;
+            pollster::block_on(self.trainer.step(&adam))?;
+            Ok((forward, started.elapsed().as_secs_f64()))
+        }
+
+        fn bytes(&self) -> f64 {
+            self.gpu.counts().bytes as f64 + reserved(&self.device) as f64
+        }
+    }
+
+    /// Tokens a second of prefill, of the forward pass and of whole steps, over `length` tokens.
+    pub fn measure(name: &str, path: &Path, length: usize, steps: usize) -> Result<Vec<Value>, Failure> {
+        let mut desk = Desk::open(path, length)?;
+        let source = FileSource::open(&path.to_string_lossy())?;
+        let mut student = pollster::block_on(Student::open(&source, Some(&desk.gpu), Some(512), |_, _| Ok(())))?;
+        let Engine::Gpu(engine) = student.engine() else {
+            return Err("the student was not opened on the device".into());
+        };
+        let (mut prefill, mut forward, mut step) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+        for _ in 0..=steps {
+            let started = Instant::now();
+            pollster::block_on(engine.prefill(&desk.tokens, 0, Sampling::GREEDY, 0, |_| Ok(())))?;
+            prefill = prefill.min(started.elapsed().as_secs_f64());
+            let (f, s) = desk.step()?;
+            (forward, step) = (forward.min(f), step.min(s));
+        }
+        let row = |measure: &str, unit: &str, value: f64| json!({ "runner": "native GPU", "student": name, "measure": measure, "unit": unit, "value": value });
+        let rate = |seconds: f64| length as f64 / seconds;
+        Ok(vec![
+            row("prefill of 256", "tokens/s", rate(prefill)),
+            row("training, forward and loss", "tokens/s", rate(forward)),
+            row("training, whole step", "tokens/s", rate(step)),
+            row("training beside prefill", "ratio", prefill / step),
+        ])
+    }
+
+    /// Bytes on the device in a step of 512 tokens at rank 16.
+    pub fn memory() -> Result<Vec<Value>, Failure> {
+        let path = std::env::temp_dir().join("understudy-bench/random-0.5B-Q4_0.gguf");
+        if !path.exists() {
+            std::fs::write(&path, random_student(896, 4864, 24, 14, 2, 151_936, BlockType::Q4_0))?;
+        }
+        let mut desk = Desk::open(&path, 512)?;
+        let (_, seconds) = desk.step()?;
+        let row = |measure: &str, unit: &str, value: f64| json!({ "runner": "native GPU", "student": "random 0.5B Q4_0", "measure": measure, "unit": unit, "value": value });
+        Ok(vec![
+            row("training of 512, memory", "bytes", desk.bytes()),
+            row("training of 512", "tokens/s", 512.0 / seconds),
+        ])
+    }
+}
+
 fn main() {
     common::run(|| {
-        let arguments = Arguments::parse(&["json", "write"], &[])?;
+        let arguments = Arguments::parse(&["json", "write"], &["memory"])?;
         if let Some(folder) = arguments.value("write") {
             write_random(Path::new(folder))?;
             return Ok(());
@@ -128,6 +252,14 @@ fn main() {
                 rows.extend(measure(name, "native GPU", path, Some(gpu))?);
             }
             rows.extend(measure(name, "native CPU", path, None)?);
+        }
+        #[cfg(feature = "teach")]
+        {
+            let (name, path) = &students[students.len() - 2];
+            rows.extend(teach::measure(name, path, 256, 2)?);
+            if arguments.flag("memory") {
+                rows.extend(teach::memory()?);
+            }
         }
         let text = serde_json::to_string_pretty(&rows)?;
         match arguments.value("json") {

@@ -94,7 +94,10 @@ fn main() {
             }
         }
         let seconds = begun.elapsed().as_secs_f64();
-        println!("{tokens} tokens in {seconds:.1} s: {:.0} a second", tokens as f64 / seconds);
+        println!(
+            "{tokens} tokens in {seconds:.1} s: {:.0} a second",
+            tokens as f64 / seconds
+        );
         let after = pollster::block_on(session.measure())?;
         if after.rows > 0 {
             println!(
@@ -171,7 +174,17 @@ async fn session(
                 named: sorted.named(),
             };
             let (shape, device, longest) = (settings.shape(), share(&gpu)?, sorted.longest());
-            let made = GpuTrainer::new(&gpu, &device, plan, source, longest, &shape, settings.seed, room, |_| Ok(()));
+            let made = GpuTrainer::new(
+                &gpu,
+                &device,
+                plan,
+                source,
+                longest,
+                &shape,
+                settings.seed,
+                room,
+                |_| Ok(()),
+            );
             Ok(Session::with(Trainer::Gpu(Box::new(made.await?)), sorted, settings)?)
         }
         _ => Err("--engine takes cpu or gpu".into()),

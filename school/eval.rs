@@ -7,6 +7,7 @@ use crate::pack::{self, Weight};
 use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use understudy::format::adapter::Adapter;
 use understudy::format::source::Bytes;
 use understudy::model::Sampling;
 use understudy::student::{Prompt, Request, Student};
@@ -65,6 +66,15 @@ impl Open {
         let student =
             pollster::block_on(Student::open(&source, None, None, |_, _| Ok(()))).map_err(|e| anyhow!("{e}"))?;
         Ok(Self(student))
+    }
+
+    /// The same with an adapter beside it.
+    pub fn with(file: &[u8], adapter: Option<&Adapter>) -> Result<Self> {
+        let mut open = Self::new(file)?;
+        if let Some(adapter) = adapter {
+            pollster::block_on(open.0.attach(adapter.clone(), 1.0)).map_err(|e| anyhow!("{e}"))?;
+        }
+        Ok(open)
     }
 
     /// The student inside.
@@ -203,13 +213,20 @@ pub struct Order {
     pub only: Option<String>,
     /// The text's seed.
     pub seed: u64,
+    /// What the model learned since, laid beside it.
+    pub adapter: Option<Adapter>,
 }
 
 /// Asks kept questions of every skill. The desk is asked of everybody.
 ///
 /// Errors: a family that there is not; a file that is no model.
 pub fn mark(file: &[u8], who: &Persona, order: &Order, threads: usize) -> Result<Marks> {
-    let Order { each, only, seed } = order;
+    let Order {
+        each,
+        only,
+        seed,
+        adapter,
+    } = order;
     let (each, seed) = (*each, *seed);
     let wanted = |family: &str| only.as_ref().is_none_or(|only| only == family);
     let work: Vec<&'static Skill> = SKILLS.iter().chain(DESK).filter(|s| wanted(s.family)).collect();
@@ -221,7 +238,7 @@ pub fn mark(file: &[u8], who: &Persona, order: &Order, threads: usize) -> Result
     let teacher = Persona::teacher();
     std::thread::scope(|scope| -> Result<()> {
         let one = || -> Result<()> {
-            let mut model = Open::new(file)?;
+            let mut model = Open::with(file, adapter.as_ref())?;
             loop {
                 let next = todo.lock().expect("no thread panics").pop();
                 let Some(skill) = next else { return Ok(()) };

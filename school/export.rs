@@ -204,7 +204,12 @@ impl Training {
     pub fn read(json: &Json) -> Self {
         let number = |key: &str| json[key].as_u64().unwrap_or(0);
         Self {
-            earlier: json["earlier"].as_array().into_iter().flatten().map(Self::read).collect(),
+            earlier: json["earlier"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(Self::read)
+                .collect(),
             steps: number("steps"),
             tokens: number("tokens"),
             machine: json["machine"].as_str().unwrap_or("an unnamed machine").to_owned(),
@@ -214,7 +219,12 @@ impl Training {
 
     /// For `understudy.provenance.training`.
     fn tell(&self) -> String {
-        let run = |t: &Self| format!("{} steps, {} tokens, seed {}, on {}", t.steps, t.tokens, t.seed, t.machine);
+        let run = |t: &Self| {
+            format!(
+                "{} steps, {} tokens, seed {}, on {}",
+                t.steps, t.tokens, t.seed, t.machine
+            )
+        };
         let runs: Vec<_> = self.earlier.iter().chain([self]).map(run).collect();
         format!("From scratch, from random weights: {}.", runs.join("; then "))
     }
@@ -293,7 +303,11 @@ pub fn weights(file: &[u8]) -> Result<Vec<u8>> {
         let shape: Vec<usize> = info.shape.iter().rev().map(|n| *n as usize).collect();
         let mut values = vec![0.0_f32; shape.iter().product()];
         dequantize(block_type, bytes, &mut values);
-        all.push((&info.name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()));
+        all.push((
+            &info.name,
+            shape,
+            values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(),
+        ));
     }
     let mut views = Vec::new();
     for (name, shape, bytes) in &all {

@@ -1,9 +1,10 @@
 //! The school's commands. `school help` lists them; `cargo xtask school` runs them in order.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use understudy::format::adapter::Adapter;
 use understudy_school::corpus::{self, Chat, Corpus, Persona};
 use understudy_school::export::{self, Recipe, Training, block_type, export};
 use understudy_school::{eval, pack, tokenizer, traces};
@@ -16,7 +17,7 @@ school prune TOKENIZER OUT.json [--persona P] [--seed N] [--chats N]  the tokeni
 school shard RECIPE TOKENIZER OUT|- [--seed N] [--first N] [--chats N] [--row N] [--kept] [--practice]
 school export RECIPE WEIGHTS TOKENIZER OUT.gguf [--type T] [--training training.json]
 school weights MODEL.gguf OUT.safetensors                            back to what the trainer reads, to go on from a file
-school eval MODEL.gguf [--persona P] [--each N] [--only FAMILY] [--failures N] [--loss N]
+school eval MODEL.gguf [--adapter A.gguf] [--persona P] [--each N] [--only FAMILY] [--failures N] [--loss N]
 school read MODEL.gguf                                               forty greedy answers
 school check MODEL.gguf training.json [--within X]                   the runner's logits against the trainer's
 school fix MODEL.gguf OUT.json                                       ten greedy answers, for the tests
@@ -89,7 +90,7 @@ fn run() -> Result<()> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let words = Words::read(&[
         "persona", "seed", "chats", "vocab", "first", "row", "type", "training", "each", "failures", "loss", "rows",
-        "apart", "threads", "within", "known", "only",
+        "apart", "threads", "within", "known", "only", "adapter",
     ])?;
     let seed = words.number("seed", 1)?;
     match command.as_str() {
@@ -185,6 +186,10 @@ fn run() -> Result<()> {
                 each: words.number("each", 40)? as usize,
                 only: words.options.get("only").cloned(),
                 seed,
+                adapter: match words.options.get("adapter") {
+                    Some(path) => Some(Adapter::from_gguf(&read(path)?).map_err(|e| anyhow!("{path}: {e}"))?),
+                    None => None,
+                },
             };
             let marks = eval::mark(&file, &who, &order, threads as usize)?;
             print!("{}", eval::table(&[&who.name], &[&marks]));
@@ -197,7 +202,11 @@ fn run() -> Result<()> {
                     f.skill, f.question, f.wanted, f.got
                 );
             }
-            let loss = eval::Open::new(&file)?.loss(&who, seed, words.number("loss", 400)? as usize)?;
+            let loss = eval::Open::with(&file, order.adapter.as_ref())?.loss(
+                &who,
+                seed,
+                words.number("loss", 400)? as usize,
+            )?;
             println!("held-out loss of the answers {loss:.5}, perplexity {:.5}", loss.exp());
             Ok(())
         }

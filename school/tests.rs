@@ -94,7 +94,14 @@ fn the_second_course_has_other_shares_of_the_same_lessons() {
 fn a_card_tells_every_run() {
     let told = serde_json::json!({"steps": 5, "tokens": 9, "machine": "a mill", "seed": 3, "earlier": [{"steps": 1, "tokens": 2, "machine": "a loom", "seed": 3}]});
     let words = tokenizer::to_json(&WORDS).unwrap();
-    let (file, _) = export(&tiny(), &weights(&tiny(), |_, _, _| {}), &words, BlockType::F16, &Training::read(&told)).unwrap();
+    let (file, _) = export(
+        &tiny(),
+        &weights(&tiny(), |_, _, _| {}),
+        &words,
+        BlockType::F16,
+        &Training::read(&told),
+    )
+    .unwrap();
     let says = "From scratch, from random weights: 1 steps, 2 tokens, seed 3, on a loom; then 5 steps, 9 tokens, seed 3, on a mill.";
     assert_eq!(parse(&file).metadata.str("understudy.provenance.training"), Some(says));
 }
@@ -442,7 +449,11 @@ fn what_is_exported_is_read_back() {
         let restored = safetensors::SafeTensors::deserialize(&back).unwrap();
         assert_eq!(restored.len(), recipe.shape.tensors().len());
         if kind == BlockType::F32 {
-            assert!(original.iter().all(|(name, t)| restored.tensor(name).unwrap().data() == t.data()));
+            assert!(
+                original
+                    .iter()
+                    .all(|(name, t)| restored.tensor(name).unwrap().data() == t.data())
+            );
         }
         if kind != BlockType::Q6_K && kind != BlockType::Q4_K {
             let (twice, _) = export(&recipe, &back, &words, kind, &Training::default()).unwrap();
@@ -549,6 +560,7 @@ fn marks_are_fair() {
         each: 1,
         only: Some("astronomy".into()),
         seed: 1,
+        adapter: None,
     };
     let nothing = eval::mark(b"nothing", &who, &order, 1).expect_err("it is refused");
     assert!(nothing.to_string().contains("no family 'astronomy'"));

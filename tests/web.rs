@@ -97,3 +97,135 @@ fn errors_carry_code_and_hint() {
     assert!(get("hint").is_some_and(|hint| hint.ends_with('.')));
     assert!(get("message").is_some_and(|message| message.contains('9')));
 }
+
+/// A training on the GPU beside one on the CPU: losses, gradients, steps of the optimizer.
+#[cfg(feature = "teach")]
+mod teach {
+    use super::BUNDLED;
+    use understudy::cpu::loss::Teacher;
+    use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
+    use understudy::distill::gpu::GpuTrainer;
+    use understudy::distill::student::share;
+    use understudy::distill::{Divergence, Objective, Tail};
+    use understudy::format::Gguf;
+    use understudy::format::source::Bytes;
+    use understudy::gpu::training::{Memory, Room};
+    use understudy::gpu::{Gpu, GpuOptions, cases};
+    use understudy::model::Plan;
+    use wasm_bindgen_test::{console_log, wasm_bindgen_test};
+
+    fn apart(a: &[f32], b: &[f32]) -> f64 {
+        let square = |v: f32| f64::from(v).powi(2);
+        let distance: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+        (distance / b.iter().map(|b| square(*b)).sum::<f64>().max(1e-20)).sqrt()
+    }
+
+    #[wasm_bindgen_test]
+    async fn the_gpu_trains_as_the_cpu_does_in_the_browser() {
+        // Tests are started without the module's own start.
+        understudy::web::teach::start();
+        let options = GpuOptions {
+            all_features: true,
+            ..GpuOptions::default()
+        };
+        let gpu = Gpu::meet(&options).await.expect("an adapter");
+        let answers = cases::teach::known_answers(&[understudy::format::BlockType::Q8_0]);
+        assert_eq!(cases::run_all(&gpu, &answers).await, Ok(()));
+        let source = Bytes(BUNDLED.to_vec());
+        let plan = || Plan::new(&Gguf::from_bytes(BUNDLED).expect("a GGUF file")).expect("a plan");
+        let shape = Shape {
+            rank: 8,
+            alpha: 16.0,
+            last_layers: Some(2),
+            modules: Vec::new(),
+        };
+        let room = Room { rows: 32, named: 4 };
+        let device = share(&gpu).expect("Burn takes the device");
+        let mut on_gpu = GpuTrainer::new(&gpu, &device, plan(), &source, 16, &shape, 1, room, |_| Ok(()))
+            .await
+            .expect("the device answers");
+        let mut on_cpu = Trainer::new(plan(), &source, 16, &shape, 1)
+            .await
+            .expect("the device answers");
+        let mut pairs = on_gpu.read(Memory::Values).await.expect("the device answers");
+        for (i, (pair, trained)) in pairs.iter_mut().zip(&mut on_cpu.pairs).enumerate() {
+            pair.b = initial(i as u64, "stirred", pair.rank, pair.rows);
+            trained.pair = pair.clone();
+        }
+        on_gpu.set_pairs(&pairs);
+        let tokens: Vec<Vec<u32>> = vec![
+            (0..14).map(|t| 9 + 31 * t).collect(),
+            (0..9).map(|t| 5 + 17 * t).collect(),
+        ];
+        let targets: Vec<Vec<Option<u32>>> = tokens
+            .iter()
+            .map(|row| (1..=row.len()).map(|t| row.get(t).copied().filter(|_| t > 3)).collect())
+            .collect();
+        let named: Vec<Vec<[u32; 2]>> = tokens
+            .iter()
+            .map(|row| row.iter().map(|t| [t + 1, t + 31]).collect())
+            .collect();
+        let teachers: Vec<Vec<Teacher>> = named
+            .iter()
+            .map(|row| {
+                let each = row.iter().map(|ids| Teacher::Sparse {
+                    ids,
+                    logprobs: &[-1.5, -0.4],
+                });
+                each.collect()
+            })
+            .collect();
+        let examples: Vec<Example> = (0..2)
+            .map(|i| Example {
+                tokens: &tokens[i],
+                targets: &targets[i],
+                teachers: &teachers[i],
+            })
+            .collect();
+        let objective = Objective {
+            ce: 0.3,
+            divergence: Divergence::Jsd { beta: 0.5 },
+            tail: Tail::Bucket,
+            ..Objective::default()
+        };
+        let adam = AdamW {
+            rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            decay: 0.0,
+            clip: Some(1.0),
+        };
+        for step in 0..3 {
+            on_gpu.zero();
+            on_cpu.zero();
+            let stats = on_gpu
+                .accumulate(&examples, &objective, 0.05)
+                .await
+                .expect("the device answers");
+            let ours: f64 = stats.iter().flatten().map(|s| f64::from(s[0])).sum();
+            let theirs: f64 = examples
+                .iter()
+                .map(|e| on_cpu.accumulate(e, &objective, 0.05).total)
+                .sum();
+            let mut worst: f64 = 0.0;
+            for (pair, trained) in on_gpu
+                .read(Memory::Gradient)
+                .await
+                .expect("the device answers")
+                .iter()
+                .zip(&on_cpu.pairs)
+            {
+                worst = worst.max(apart(&pair.a, &trained.gradient[0]));
+                worst = worst.max(apart(&pair.b, &trained.gradient[1]));
+            }
+            console_log!("step {step}: loss {ours:.5} and {theirs:.5}, gradients {worst:.1e} apart");
+            assert!((ours - theirs).abs() < 1e-4 * theirs && worst < 1e-4);
+            let (a, b) = (
+                on_gpu.step(&adam).await.expect("the device answers"),
+                on_cpu.step(&adam),
+            );
+            assert!((a - b).abs() < 1e-4 * b);
+        }
+    }
+}

@@ -21,10 +21,12 @@
   // The page never opens a window by script. Links that a person clicks do not come this way.
   Object.defineProperty(window, "open", { value: () => null });
   // Nor does it ever go to another address, or change its own beyond the fragment. The address bar, reload and the
-  // back button are not affected.
+  // back button are not affected. A file that was made in this page may be saved: its address is a blob: URL, which no
+  // server sees.
   const bare = (url) => url.split("#", 1)[0];
   window.navigation?.addEventListener("navigate", (event) => {
     const stays = event.navigationType === "traverse" || bare(event.destination.url) === bare(location.href);
-    if (event.cancelable && (!stays || event.downloadRequest !== null || event.formData)) event.preventDefault();
+    const saves = event.downloadRequest !== null && event.destination.url.startsWith(`blob:${location.origin}/`);
+    if (event.cancelable && !saves && (!stays || event.downloadRequest !== null || event.formData)) event.preventDefault();
   });
 })();

@@ -2,7 +2,9 @@
 // The page: wires the student, the conversation and the panel together.
 import { Understudy, UnderstudyError } from "./understudy.js";
 import { ChatView, make } from "./chat-view.js";
-import { Counter, at, hideCandidate, probe, showCandidate, showAdapters, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
+import { Counter, at, hideCandidate, probe, showCandidate, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
+import { AdapterList } from "./adapter-list.js";
+import { TeachView } from "./teach/teach.js";
 import { counted, rate, size, whole } from "./format.js";
 import * as store from "./store.js";
 
@@ -129,6 +131,9 @@ Object.defineProperty(window, "understudy", {
     get engine() {
       return engine;
     },
+    get teaching() {
+      return teach.teaching;
+    },
   }),
 });
 
@@ -165,14 +170,14 @@ function heed({ kind, message, hint, progress, device, names, uri }) {
 }
 
 /** @param {any} opened @param {Blob} blob @param {string} key @param {string} from */
-function adopt(opened, blob, key, from) {
+async function adopt(opened, blob, key, from) {
+  const before = student?.adapters ?? [];
   student = opened;
   studentBlob = blob;
   openKey = key;
   lastStudent = key;
   const info = student.info();
   showStudent(info, student.device);
-  listAdapters();
   showClaims(info, from);
   at("thinking-row").hidden = !info.thinks;
   document.documentElement.dataset.ready = "true";
@@ -182,7 +187,12 @@ function adopt(opened, blob, key, from) {
   say("Ready.");
   save();
   measure();
-  return listStudents();
+  // The list first: what it shows as open must not wait for adapters to come back.
+  at("students").querySelector("[aria-current]")?.removeAttribute("aria-current");
+  const listed = listStudents();
+  await adapters.adopted(blob, key, before);
+  teach.studentOpened();
+  return listed;
 }
 
 /**
@@ -217,23 +227,22 @@ function openBlob(blob, name, key, from) {
   });
 }
 
+const adapters = new AdapterList({ student: () => student, say, complain, notice, keeps: () => keepBox.checked });
+
+const teach = new TeachView({
+  student: () => student, blob: () => studentBlob, key: () => openKey, inTurn, notice, complain, say, counter, adapters,
+  openKey: (key) => openEntry({ name: key.slice(5), label: bundled.find(({ file }) => file === key.slice(5))?.name ?? key.slice(5), bundled: key.startsWith("site:") }),
+});
+
 /** Lays an adapter beside the open student. @param {Blob} blob @param {string} name */
 async function attach(blob, name) {
   try {
-    const adapter = await student.attach(blob);
-    listAdapters();
+    const adapter = await adapters.attachFile(blob, name);
     say(`${adapter.name} is attached to ${student.info().name}.`);
   } catch (error) {
     const known = UnderstudyError.from(error);
     notice("error", known.message, { hint: known.hint, code: known.code }).dataset.file = name;
   }
-}
-
-function listAdapters() {
-  showAdapters(student?.adapters ?? [], {
-    onScale: (adapter, scale) => adapter.setScale(scale).catch(complain),
-    onRemove: (adapter) => adapter.detach().then(listAdapters, complain),
-  });
 }
 
 /** @param {File} file */
@@ -268,6 +277,7 @@ async function keep(file, name) {
       openKey = lastStudent = `kept:${name}`;
       studentBlob = blob;
       student.movedTo(blob).catch(() => {});
+      teach.studentMoved(blob);
     }
   } catch (/** @type {any} */ error) {
     if (error?.code !== "aborted") notice("warning", `${name} was not kept.`, { hint: "It can be used until this page is closed.", code: "not-kept" });
@@ -291,7 +301,7 @@ async function listStudents() {
     : students.length ? `${counted(students.length, "student")}, ${size(kept)}, room for ${size(await store.room())} more.` : "Students that you open are kept in this browser, on this machine.";
 }
 
-/** @param {import("./panels.js").Entry} entry */
+/** @param {Pick<import("./panels.js").Entry, "name" | "label" | "bundled">} entry */
 async function openEntry({ name, bundled: fromSite, label }) {
   closePanel();
   if (fromSite) {
@@ -323,6 +333,7 @@ async function deleteEntry({ name }) {
       const copy = new Blob([await studentBlob.arrayBuffer()]);
       studentBlob = copy;
       await student.movedTo(copy);
+      await teach.studentMoved(copy);
       openKey = `file:${name}`;
       lastStudent = "";
     }
@@ -344,12 +355,12 @@ function reopen(newEngine) {
       loading("Loading the student");
       const next = newEngine ? await startEngine() : engine;
       try {
-        const adapters = student.adapters;
+        const attached = student.adapters;
         const opened = await next.open(studentBlob, { context: context(), onProgress });
-        for (const { blob, config, scale } of adapters) await opened.attach(config ? { config, weights: blob } : blob, { scale });
+        for (const { blob, config, scale } of attached) await opened.attach(config ? { config, weights: blob } : blob, { scale });
         engine = next;
         student = opened;
-        listAdapters();
+        await adapters.moved(attached, opened.adapters);
         if (newEngine) before.close();
       } catch (error) {
         if (newEngine) next.close();
@@ -648,7 +659,9 @@ fileInput.addEventListener("change", () => {
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 let depth = 0;
 addEventListener("dragenter", (event) => {
-  if (carriesFiles(event) && ++depth > 0) at("drop").hidden = false;
+  if (!carriesFiles(event) || ++depth <= 0) return;
+  at("drop-words").textContent = teach.visible ? "Drop trace files to teach from them" : "Drop the GGUF file to open it";
+  at("drop").hidden = false;
 });
 addEventListener("dragleave", (event) => {
   if (carriesFiles(event) && --depth <= 0) at("drop").hidden = true;
@@ -661,8 +674,9 @@ addEventListener("drop", (event) => {
   at("drop").hidden = true;
   if (!carriesFiles(event)) return;
   event.preventDefault();
-  const file = event.dataTransfer?.files[0];
-  if (file) openFile(file);
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (teach.visible && !files.some(({ name }) => name.endsWith(".gguf"))) teach.take(files);
+  else if (files.length > 0) openFile(files[0]);
 });
 
 function showSettings() {

@@ -143,34 +143,6 @@ export function showStudents(entries, open, { onOpen, onDelete }) {
   if (focused) /** @type {HTMLElement | null} */ (at("students").querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus();
 }
 
-/**
- * The adapters of the open student, each with its scale.
- * @param {any[]} adapters @param {{ onScale: (adapter: any, scale: number) => void, onRemove: (adapter: any) => void }} on
- */
-export function showAdapters(adapters, { onScale, onRemove }) {
-  at("adapters").replaceChildren(...adapters.map((adapter, index) => {
-    const item = make("li");
-    const id = `adapter-${index}`;
-    const label = make("label", "name", adapter.name);
-    label.setAttribute("for", id);
-    const { rank, matrices, parameters } = adapter.details;
-    const detail = make("span", "quiet", `adapter of rank ${rank} on ${counted(matrices, "matrix", "matrices")}, ${whole(parameters)} numbers`);
-    const slider = /** @type {HTMLInputElement} */ (make("input"));
-    Object.assign(slider, { type: "range", id, min: "0", max: "1.5", step: "0.05", value: String(adapter.scale) });
-    const words = () => (Number(slider.value) === 0 ? "off" : `${Math.round(100 * Number(slider.value))} %`);
-    const shown = make("output", "quiet", words());
-    shown.setAttribute("for", id);
-    slider.addEventListener("input", () => (shown.textContent = words()));
-    slider.addEventListener("change", () => onScale(adapter, Number(slider.value)));
-    const remove = /** @type {HTMLButtonElement} */ (make("button", "plain", "Remove"));
-    remove.type = "button";
-    remove.setAttribute("aria-label", `Remove the adapter ${adapter.name}`);
-    remove.addEventListener("click", () => onRemove(adapter));
-    item.append(label, detail, slider, shown, remove);
-    return item;
-  }));
-}
-
 // ---------------------------------------------------------------------------------- the counter of bytes sent
 
 /** Counts what leaves. Everything that this page and its worker ask for after the student is ready is listed. */

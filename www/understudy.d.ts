@@ -3,7 +3,7 @@
 export type Code =
   | "not-gguf" | "gguf-version" | "truncated-file" | "malformed-file" | "unsupported" | "tokenizer" | "template"
   | "does-not-fit" | "prompt-too-long" | "bad-request" | "no-device" | "device-lost" | "device" | "busy" | "aborted"
-  | "no-student" | "io" | "adapter" | "crashed" | "internal";
+  | "no-student" | "io" | "adapter" | "crashed" | "export-differs" | "not-kept" | "internal";
 
 /** Everything that is thrown: a stable code, a sentence, and a sentence saying what to do next. */
 export class UnderstudyError extends Error {
@@ -17,8 +17,9 @@ export class UnderstudyError extends Error {
 export type Source = File | Blob | URL | string;
 
 export interface Progress {
-  /** What is happening: the engine or the student is fetched, or the student is read and prepared. */
-  phase: "engine" | "download" | "header" | "weights" | "pipelines";
+  /** What is happening: the engine or the student is fetched, the student is read and prepared, or (when teaching) traces are
+   *  read and the untaught student is measured. */
+  phase: "engine" | "download" | "header" | "weights" | "pipelines" | "traces" | "measure";
   /** Bytes so far, and in all where that is known. */
   loaded: number;
   total?: number;
@@ -237,6 +238,13 @@ export interface Student extends Noticing {
   tokenize(text: string, options?: { add_special?: boolean; parse_special?: boolean; signal?: AbortSignal }): Promise<Uint32Array>;
   /** Tokens that this chat would take as a prompt. */
   count(messages: Message[], options?: { signal?: AbortSignal }): Promise<number>;
+  /**
+   * Teaches this student from a teacher's answers in one go, on a worker and a device of its own; the chat stays usable.
+   * Iterate it for step reports; afterwards `adapter` is what was learned, ready for `attach`.
+   */
+  distill(traces: Traces, options?: DistillOptions): Distillation;
+  /** The same, part by part: read, preview, plan, run, verdict, export. */
+  teaching(options?: TeachingOptions): Promise<Teaching>;
   info(): Info;
   readonly plan: Info;
   readonly device: Device;
@@ -246,6 +254,262 @@ export interface Student extends Noticing {
   /** For tests: destroys the GPU device under the student, as a driver reset would. */
   destroyDevice(): Promise<void>;
   close(): Promise<void>;
+}
+
+// ----------------------------------------------------------------------------------------------- teaching
+
+/** Teacher traces: files of JSON Lines, in any of the formats that docs/FORMATS.md lists, several formats mixed if need be. */
+export type Traces = File | Blob | (File | Blob)[] | FileList;
+
+export interface ReadOptions {
+  /** What is done with the teacher's reasoning: learn it, leave it out, or keep so many characters from its end. Default "keep". */
+  reasoning?: "keep" | "strip" | number;
+  /** Longest lesson in tokens; what is beyond is cut. Default: what the student was trained with and the device has room for. */
+  longest?: number;
+  onProgress?: (progress: Progress) => void;
+  signal?: AbortSignal;
+}
+
+/** What was understood of the traces. */
+export interface TraceReport {
+  /** The report in words. */
+  sentences: string[];
+  files: { name: string; lines: number; rows: number; rejected: number; format?: string | null; unreadable?: string | null }[];
+  rows: number;
+  rejected: number;
+  /** Rejected lines with their reasons, 200 at most; `file` is an index into `files`. */
+  listed: { file: number; line: number; code: string; sentence: string }[];
+  /** Rows that can be taught. */
+  lessons: number;
+  /** Rows that are no lesson for this student, 200 at most. */
+  unfit: { file: number; line: number; sentence: string }[];
+  tokens: number;
+  /** Tokens that are learned. */
+  trained: number;
+  cut_rows: number;
+  /** Tokens of the longest lesson. */
+  longest: number;
+  soft_tokens: number;
+  /** Share of learned tokens with the teacher's probabilities, 0 to 1. */
+  coverage: number;
+  /** Mean share of the teacher's probability that falls on tokens which the student has, 0 to 1. */
+  mass: number;
+  /** What the traces are about: frequent words, and rows by the length of prompts and answers in tokens. */
+  picture: { words: [string, number][]; contexts: Bucket[]; answers: Bucket[] };
+  traces_sha256: string;
+}
+
+interface Bucket {
+  from: number;
+  to: number;
+  rows: number;
+}
+
+/** One lesson, token by token. Probabilities are those of the token as it stands there. */
+export interface Preview {
+  origin: { file: number; line: number };
+  /** It is only measured, never taught. */
+  held_out: boolean;
+  pieces: { text: string; trained: boolean; p: number | null; top: [string, number][] | null; student: { p: number; top: [string, number][] } | null }[];
+}
+
+export interface TeachingSettings {
+  /** Steps of the optimizer. */
+  steps: number;
+  /** Rows of a step. */
+  batch: number;
+  /** Largest learning rate; it warms up to it, then falls. */
+  rate: number;
+  /** r of LoRA, and alpha: the adapter acts with alpha / rank. */
+  rank: number;
+  alpha: number;
+  /** Only the last so many layers; 0 is all. */
+  layers: number;
+  /** Which matrices get an adapter; an empty list is all of attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down. */
+  modules: string[];
+  /** Weight of the teacher's text beside its probabilities, 0 to 1. */
+  ce: number;
+  divergence: "forward-kl" | "reverse-kl" | "jsd" | "skew-kl";
+  /** beta of "jsd", lambda of "skew-kl". */
+  mix: number;
+  /** Longest gradient of a step; 0 does not clip. */
+  clip: number;
+  /** Weight decay. */
+  decay: number;
+  /** Part of the rows that is only measured. */
+  hold_out: number;
+  seed: number;
+}
+
+export interface TeachingPlan {
+  fits: boolean;
+  words: string;
+  /** What would fit, where this does not. */
+  suggestion?: string | null;
+  total_bytes: number;
+  available_bytes: number;
+  /** Part by part, in bytes. */
+  items: [string, number][];
+  micro_batch: number;
+  tokens_per_step: number;
+  /** Rows that are taught, and rows held out. */
+  taught: number;
+  apart: number;
+}
+
+/** How well the student does on rows: cross-entropy and KL to the teacher in nats per token, agreement with its first choice. */
+export interface Measure {
+  rows: number;
+  tokens: number;
+  ce: number;
+  kl?: number | null;
+  top1: number;
+  per_row: number[];
+}
+
+export interface TeachingStep {
+  /** From 1. */
+  step: number;
+  steps: number;
+  loss: number;
+  ce: number;
+  divergence: number;
+  rate: number;
+  /** Norm of the gradient before clipping. */
+  gradient: number;
+  tokens: number;
+  trained: number;
+  /** Passes over the rows that were begun. */
+  passes: number;
+  /** The gradient was not finite: nothing was changed, and the learning rate is halved from here on. */
+  skipped: boolean;
+  memory_bytes: number;
+  /** Milliseconds that the step took. */
+  ms: number;
+  /** Every few steps: the rows that are not taught. */
+  held_out?: Measure;
+}
+
+interface Change {
+  mean: number;
+  low: number;
+  high: number;
+}
+
+/** What a training did. Changes are means over rows with a bootstrap interval of 95 %; null where rows are too few. */
+export interface Verdict {
+  sentences: string[];
+  held_out: { before: Measure; after: Measure; change: Change | null; within_noise: boolean; kl_change?: Change | null };
+  forgetting: { before: Measure; after: Measure; kl_to_base: number; change: Change | null; within_noise: boolean };
+}
+
+export interface AdapterFiles {
+  /** For `student.attach` and llama.cpp. */
+  gguf: Blob;
+  /** A zip of adapter_config.json and adapter_model.safetensors. */
+  peft: Blob;
+  /** Provenance, settings, curve and verdict. */
+  card: Record<string, unknown>;
+}
+
+export interface AdapterAbout {
+  name?: string;
+  base?: string;
+  base_sha256?: string;
+  /** The teacher and its terms, as you state them; they are written into the files. */
+  teacher?: string;
+  terms?: string;
+}
+
+export interface TeachingOptions extends Pick<EngineOptions, "assets" | "loader" | "gpu" | "subgroups" | "f16" | "signal" | "onProgress"> {}
+
+export interface RunOptions {
+  /** Chats on which forgetting is measured; the last message of each is the answer. Default: everyday rows that come with this module. */
+  generic?: { role: string; content: string }[][];
+  /** A checkpoint every so many steps, default 5. From it the training goes on after a lost device or a crash. */
+  every?: number;
+  /** The held-out rows are measured every so many steps. Default: ten times in all. */
+  measure?: number;
+  /** Keeps traces, settings, curve and checkpoints in a folder of the origin private file system, for `Teaching.kept`. */
+  keep?: { folder: string; about?: unknown };
+  /** Goes on from a checkpoint of the same student, traces and settings. */
+  resume?: { checkpoint: Blob; curve?: TeachingStep[] };
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+}
+
+/**
+ * A training under way. Leaving the loop pauses it. After a lost device or a crash it goes on from the last checkpoint, and the
+ * steps since then come again. Event "change" whenever `state` changes.
+ */
+export interface Run extends EventTarget, AsyncIterable<TeachingStep> {
+  readonly state: "preparing" | "training" | "pausing" | "paused" | "finished" | "stopped" | "failed";
+  /** Every step so far. */
+  readonly reports: TeachingStep[];
+  /** Resolves after the warm-up, with the measures before teaching. */
+  readonly prepared: Promise<{ taught: number; apart: number; before: Measure; generic_before: Measure }>;
+  /** After the step that is running. */
+  pause(): void;
+  resume(): void;
+  /** Ends it early, with what was learned so far. */
+  stop(): void;
+}
+
+export interface TeachingNotice {
+  kind: "device-lost" | "device-rebuilt" | "engine-crashed" | "engine-restarted" | "engine-failed" | "checkpoint" | "not-kept" | "progress" | "requests" | "blocked";
+  message?: string;
+  hint?: string;
+  /** kind "checkpoint": of which step, and whether it lies in storage. */
+  step?: number;
+  checkpoint?: Blob;
+  kept?: boolean;
+}
+
+/** One student being taught. Calls are answered between steps while a run is under way. */
+export interface Teaching extends EventTarget {
+  addEventListener(type: "notice", listener: (event: CustomEvent<TeachingNotice>) => void, options?: AddEventListenerOptions): void;
+  readonly device: Device;
+  /** Reads traces, in place of those read before. Bad lines are listed and skipped. */
+  read(traces: Traces, options?: ReadOptions): Promise<TraceReport>;
+  /** @param row less than `report.lessons` */
+  preview(row: number): Promise<Preview>;
+  /** Sound settings for this student and these traces. */
+  defaults(): Promise<TeachingSettings>;
+  plan(settings: TeachingSettings): Promise<TeachingPlan>;
+  run(settings: TeachingSettings, options?: RunOptions): Run;
+  /** The held-out rows, as the student is now. */
+  measure(): Promise<Measure>;
+  verdict(): Promise<Verdict>;
+  /** A lesson with what the student as it is now thinks of each token. */
+  insight(row: number): Promise<Preview>;
+  heldOutPrompts(count: number): Promise<{ messages: { role: string; content: string }[]; answer: string }[]>;
+  sampleIds(count: number): Promise<Uint32Array>;
+  /** Logits after each token, row-major (tokens, vocabulary), with what was learned. */
+  logits(ids: ArrayLike<number>): Promise<Float32Array>;
+  /** Written, read back, and compared with the trained student before it resolves; "export-differs" if they differ. */
+  export(about?: AdapterAbout): Promise<AdapterFiles>;
+  memory(): Promise<{ wasm: number; device: number }>;
+  /** Reads the student from this Blob should the device be lost later on. */
+  movedTo(blob: Blob): Promise<void>;
+  /** For tests: destroys the GPU device of the teaching, as a driver reset would. */
+  destroyDevice(): Promise<void>;
+  close(): void;
+}
+
+export interface DistillOptions extends TeachingOptions, RunOptions, Omit<ReadOptions, "signal" | "onProgress"> {
+  /** Over the defaults. */
+  settings?: Partial<TeachingSettings>;
+  about?: AdapterAbout;
+  onReport?: (report: TraceReport) => void;
+}
+
+export interface Distillation extends AsyncIterable<TeachingStep> {
+  /** After the traces were read. */
+  readonly report: TraceReport | null;
+  /** After the last step. */
+  readonly verdict: Verdict | null;
+  readonly result: AdapterFiles | null;
+  readonly adapter: Blob | null;
 }
 
 /** One worker and one device; holds at most one student. */

@@ -1,229 +1,51 @@
 // @ts-check
-// The JavaScript API. One ES module without dependencies:
+// The JavaScript API. One ES module, which imports only its neighbours:
 //
 //   const student = await Understudy.load(file, { onProgress, signal });
 //   for await (const chunk of student.chat.completions.create({ messages, stream: true })) ...
 //
+//   for await (const step of student.distill(traces)) ...
+//
 // Types for editors are in understudy.d.ts. The engine runs in one dedicated worker (worker.js), started from a
-// blob: URL so that it lives under the policy of the page that embeds it.
+// blob: URL so that it lives under the policy of the page that embeds it; teaching has one of its own (teaching.js).
 
-const BASE = new URL("../", import.meta.url);
+import { Bridge } from "./bridge.js";
+import { BASE, collect, download } from "./download.js";
+import { UnderstudyError, aborted, closed } from "./errors.js";
+import { Distillation, Teaching } from "./teaching.js";
 
-/** Everything that this module throws: a stable code, a sentence, and a sentence saying what to do next. */
-export class UnderstudyError extends Error {
-  /** @param {string} code @param {string} message @param {string} [hint] */
-  constructor(code, message, hint = "") {
-    super(message);
-    this.name = "UnderstudyError";
-    this.code = code;
-    this.hint = hint;
-  }
-
-  /** @param {any} error @param {string} [code] */
-  static from(error, code = "internal") {
-    if (error instanceof UnderstudyError) return error;
-    return new UnderstudyError(error?.code && typeof error.code === "string" ? error.code : code, error?.message ?? String(error), error?.hint);
-  }
-}
-
-const aborted = () => new UnderstudyError("aborted", "Stopped.", "Send again when you like; nothing was lost.");
-const closed = () => new UnderstudyError("no-student", "No student is open.", "Open a student first.");
-
-// ---------------------------------------------------------------------------------------------- downloads
-
-/**
- * The hidden frame that may connect, for pages whose own policy forbids it. It is made when first needed and
- * removed when its last download has ended.
- */
-class Loader {
-  /** @param {URL} base @param {boolean} elsewhere */
-  constructor(base, elsewhere) {
-    this.url = new URL(elsewhere ? "loader.html#address" : "loader.html#site", base);
-    /** @type {HTMLIFrameElement | null} */ this.frame = null;
-    /** @type {Promise<Window> | null} */ this.ready = null;
-    this.active = 0;
-  }
-
-  open() {
-    return (this.ready ??= new Promise((resolve, reject) => {
-      const frame = document.createElement("iframe");
-      frame.hidden = true;
-      frame.title = "Downloads";
-      frame.setAttribute("aria-hidden", "true");
-      frame.referrerPolicy = "no-referrer";
-      frame.src = this.url.href;
-      const fail = () => {
-        removeEventListener("message", hello);
-        this.remove();
-        reject(new UnderstudyError("io", "The loader frame did not answer.", "Reload the page."));
-      };
-      const timer = setTimeout(fail, 20_000);
-      const hello = (/** @type {MessageEvent} */ event) => {
-        if (event.source !== frame.contentWindow || event.data?.understudy !== "loader-ready") return;
-        clearTimeout(timer);
-        removeEventListener("message", hello);
-        resolve(/** @type {Window} */ (frame.contentWindow));
-      };
-      addEventListener("message", hello);
-      this.frame = frame;
-      (document.body ?? document.documentElement).append(frame);
-    }));
-  }
-
-  remove() {
-    this.frame?.remove();
-    this.frame = this.ready = null;
-  }
-
-  /** @param {string} url @param {AbortSignal} [signal] @returns {Promise<{ size?: number, stream: ReadableStream<Uint8Array> }>} */
-  async get(url, signal) {
-    this.active++;
-    const done = () => {
-      if (--this.active === 0) setTimeout(() => this.active === 0 && this.remove(), 500);
-    };
-    try {
-      const frame = await this.open();
-      const { port1: port, port2 } = new MessageChannel();
-      signal?.addEventListener("abort", () => port.postMessage("abort"), { once: true });
-      const next = () => new Promise((resolve) => (port.onmessage = ({ data }) => resolve(data)));
-      const answer = next();
-      frame.postMessage({ url }, this.url.origin, [port2]);
-      const first = await answer;
-      if (first.error) throw new Error(first.error);
-      const body = first.stream?.getReader();
-      const read = body ? () => body.read() : async () => {
-        const piece = next();
-        port.postMessage("next");
-        const { error, ...rest } = await piece;
-        if (error) throw new Error(error);
-        return rest;
-      };
-      const stream = new ReadableStream({
-        async pull(controller) {
-          try {
-            const { done: end, value } = await read();
-            if (!end) return controller.enqueue(value);
-            controller.close();
-          } catch (error) {
-            controller.error(signal?.aborted ? aborted() : error);
-          }
-          done();
-        },
-        cancel() {
-          port.postMessage("abort");
-          done();
-        },
-      });
-      return { size: first.size, stream };
-    } catch (error) {
-      done();
-      throw error;
-    }
-  }
-}
-
-/** @type {Map<string, Loader>} */ const loaders = new Map();
-
-/** Does the page's own policy forbid connections? Then downloads go through the loader frame. */
-function pageMayConnect() {
-  if (typeof document === "undefined") return true;
-  for (const meta of document.querySelectorAll("meta[http-equiv]")) {
-    const policy = /** @type {HTMLMetaElement} */ (meta);
-    if (/^content-security-policy$/i.test(policy.httpEquiv) && /connect-src\s+'none'/.test(policy.content)) return false;
-  }
-  return true;
-}
-
-/**
- * Opens a download. @param {string | URL} address
- * @param {{ signal?: AbortSignal, assets?: string | URL, loader?: boolean }} [options]
- * @returns {Promise<{ size?: number, stream: ReadableStream<Uint8Array> }>}
- */
-async function download(address, { signal, assets = BASE, loader = !pageMayConnect() } = {}) {
-  const base = new URL(assets, globalThis.document?.baseURI);
-  const url = new URL(address, base);
-  try {
-    if (signal?.aborted) throw aborted();
-    if (loader) {
-      const key = `${base.href} ${url.origin === base.origin}`;
-      if (!loaders.has(key)) loaders.set(key, new Loader(base, url.origin !== base.origin));
-      return await /** @type {Loader} */ (loaders.get(key)).get(url.href, signal);
-    }
-    const response = await fetch(url, { signal, referrerPolicy: "no-referrer" });
-    if (!response.ok || !response.body) throw new Error(`the server answered ${response.status} ${response.statusText}`.trim());
-    const packed = response.headers.has("content-encoding");
-    return { size: packed ? undefined : Number(response.headers.get("content-length")) || undefined, stream: response.body };
-  } catch (error) {
-    if (signal?.aborted) throw aborted();
-    if (error instanceof UnderstudyError) throw error;
-    const name = url.pathname.split("/").pop() || url.host;
-    throw new UnderstudyError("io", `${name} could not be downloaded: ${error instanceof Error ? error.message : error}.`,
-      "Check the connection and the address, then try again.");
-  }
-}
-
-/**
- * A stream as one Blob, counting. @param {{ size?: number, stream: ReadableStream<Uint8Array> }} source
- * @param {(loaded: number, total: number | undefined) => void} [onProgress]
- */
-async function collect({ size, stream }, onProgress) {
-  let loaded = 0;
-  const counted = stream.pipeThrough(new TransformStream({
-    transform(piece, controller) {
-      loaded += piece.byteLength;
-      onProgress?.(loaded, size);
-      controller.enqueue(piece);
-    },
-  }));
-  try {
-    return await new Response(counted).blob();
-  } catch (error) {
-    if (error instanceof UnderstudyError) throw error;
-    throw new UnderstudyError("io", `The download broke off after ${loaded} bytes.`, "Check the connection, then try again.");
-  }
-}
+export { UnderstudyError };
 
 // ------------------------------------------------------------------------------------------------- engine
-
-/** The text of the worker's blob: URL. Ways out that no policy covers are taken away before anything is imported. */
-const workerText = (/** @type {string} */ url) => `
-for (const name of ["RTCPeerConnection", "webkitRTCPeerConnection", "RTCDataChannel"]) {
-  try { delete self[name]; } catch {}
-  if (name in self) Object.defineProperty(self, name, { value: undefined });
-}
-import(${JSON.stringify(url)}).catch((error) => postMessage({ event: "failed", message: String(error) }));
-`;
 
 /**
  * One worker with one device. Holds at most one open student; calls are answered one after the other.
  * Events: "notice" with detail { kind, message, hint? }; kinds are listed in understudy.d.ts.
  */
 class Engine extends EventTarget {
-  /** @param {any} options */
-  constructor(options) {
+  /** @param {any} options @param {URL} base */
+  constructor(options, base) {
     super();
     this.options = options;
+    this.base = base;
     /** @type {any} */ this.device = null;
-    /** @type {Worker | null} */ this.worker = null;
-    /** @type {Map<number, any>} */ this.calls = new Map();
-    this.next = 1;
     /** @type {Student | null} */ this.student = null;
     /** @type {ArrayBuffer | null} */ this.wasm = null;
-    this.glue = "";
-    this.code = "";
     /** @type {Promise<void> | null} */ this.restarting = null;
     this.closed = false;
+    this.bridge = new Bridge("understudy", new URL("www/worker.js", base).href, {
+      onEvent: (data) => this.report(data),
+      onCrash: (detail) => this.crash(detail),
+    });
   }
 
   /** @param {any} [options] */
   static async start(options = {}) {
-    const engine = new Engine(options);
+    const base = new URL(options.assets ?? BASE, globalThis.document?.baseURI);
+    const engine = new Engine(options, base);
     try {
-      const base = new URL(options.assets ?? BASE, globalThis.document?.baseURI);
       const file = await download("wasm/understudy_bg.wasm", { ...options, assets: base });
       engine.wasm = await (await collect(file, (loaded, total) => options.onProgress?.({ phase: "engine", loaded, total }))).arrayBuffer();
-      engine.glue = new URL("wasm/understudy.js", base).href;
-      engine.code = new URL("www/worker.js", base).href;
       await engine.boot(options.signal);
       return engine;
     } catch (error) {
@@ -234,39 +56,10 @@ class Engine extends EventTarget {
 
   /** @param {AbortSignal} [signal] */
   async boot(signal) {
-    const url = URL.createObjectURL(new Blob([workerText(this.code)], { type: "text/javascript" }));
-    const worker = new Worker(url, { type: "module", name: "understudy" });
-    this.worker = worker;
-    await new Promise((resolve, reject) => {
-      const failed = (/** @type {string} */ why) => reject(new UnderstudyError("internal", `The engine's worker did not start: ${why}.`, "Reload the page."));
-      worker.onerror = (event) => failed(event.message || "its script could not be run");
-      worker.onmessage = ({ data }) => (data.event === "hello" ? resolve(undefined) : failed(data.message));
-    }).finally(() => URL.revokeObjectURL(url));
-    worker.onmessage = ({ data }) => this.receive(data);
-    worker.onerror = (event) => {
-      event.preventDefault();
-      this.crash(event.message);
-    };
+    await this.bridge.boot();
     const { gpu = "auto", subgroups, f16 } = this.options;
-    this.device = await this.call("start", { glue: this.glue, wasm: this.wasm, options: { gpu, subgroups, f16 } }, { signal });
-  }
-
-  /** @param {any} data */
-  receive(data) {
-    if (data.event) return this.report(data);
-    const call = this.calls.get(data.id);
-    if (!call) return;
-    if (data.progress) call.onProgress?.(data.progress);
-    else if (data.delta) call.onDelta?.(data.delta);
-    else if (data.prompt) call.onPrompt?.(data.prompt);
-    else if (data.restart) call.onRestart?.();
-    else {
-      this.calls.delete(data.id);
-      call.tidy();
-      if (data.error) call.reject(new UnderstudyError(data.error.code, data.error.message, data.error.hint));
-      else call.resolve(data.result);
-      if (data.error?.code === "crashed") this.crash(data.error.detail);
-    }
+    const glue = new URL("wasm/understudy.js", this.base).href;
+    this.device = await this.call("start", { glue, wasm: this.wasm, options: { gpu, subgroups, f16 } }, { signal });
   }
 
   /** @param {any} data */
@@ -283,14 +76,8 @@ class Engine extends EventTarget {
   crash(detail) {
     if (this.closed || this.restarting) return;
     const { student } = this;
-    this.worker?.terminate();
-    this.worker = null;
     const error = new UnderstudyError("crashed", "The engine stopped unexpectedly.", "It is started again by itself; then try once more.");
-    for (const call of this.calls.values()) {
-      call.tidy();
-      call.reject(error);
-    }
-    this.calls.clear();
+    this.bridge.end(error);
     this.report({ event: "engine-crashed", message: error.message, hint: error.hint, detail });
     this.restarting = (async () => {
       await this.boot();
@@ -304,8 +91,7 @@ class Engine extends EventTarget {
       },
       (failure) => {
         this.restarting = null;
-        this.worker?.terminate();
-        this.worker = null;
+        this.bridge.end(error);
         this.report({ event: "engine-failed", message: failure.message, hint: "Reload the page." });
       },
     );
@@ -313,26 +99,15 @@ class Engine extends EventTarget {
 
   /**
    * @param {string} type @param {any} args
-   * @param {{ signal?: AbortSignal, onProgress?: Function, onDelta?: Function, onPrompt?: Function, onRestart?: Function, transfer?: Transferable[] }} [options]
+   * @param {{ signal?: AbortSignal, onProgress?: Function, onDelta?: Function, onPrompt?: Function, onRestart?: Function }} [options]
    * @param {boolean} [inRestart]
    * @returns {Promise<any>}
    */
-  async call(type, args, { signal, transfer = [], ...listeners } = {}, inRestart = type === "start") {
+  async call(type, args, { signal, onProgress, onDelta, onPrompt, onRestart } = {}, inRestart = type === "start") {
     if (this.restarting && !inRestart) await this.restarting;
-    if (signal?.aborted) throw aborted();
-    if (!this.worker) throw this.closed ? closed() : new UnderstudyError("crashed", "The engine is not running.", "Reload the page.");
-    const worker = this.worker;
-    const id = this.next++;
-    const flag = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4) : undefined;
-    return new Promise((resolve, reject) => {
-      const stop = () => {
-        if (flag) Atomics.store(new Int32Array(flag), 0, 1);
-        worker.postMessage({ type: "abort", target: id });
-      };
-      signal?.addEventListener("abort", stop, { once: true });
-      this.calls.set(id, { resolve, reject, ...listeners, tidy: () => signal?.removeEventListener("abort", stop) });
-      worker.postMessage({ id, type, args, flag }, transfer);
-    });
+    if (!signal?.aborted && this.closed) throw closed();
+    const listeners = Object.fromEntries(Object.entries({ progress: onProgress, delta: onDelta, prompt: onPrompt, restart: onRestart }).filter(([, listener]) => listener));
+    return this.bridge.call(type, args, { signal, listeners: /** @type {any} */ (listeners) });
   }
 
   /** What a file is and whether it would fit, before anything is loaded. @param {any} source @param {any} [options] */
@@ -362,13 +137,7 @@ class Engine extends EventTarget {
 
   close() {
     this.closed = true;
-    this.worker?.terminate();
-    this.worker = null;
-    for (const call of this.calls.values()) {
-      call.tidy();
-      call.reject(closed());
-    }
-    this.calls.clear();
+    this.bridge.end(closed());
     if (this.student) this.student.closed = true;
     this.student = null;
   }
@@ -476,6 +245,23 @@ class Student extends EventTarget {
   /** @param {any} request @param {any} options */
   generate(request, options) {
     return this.ask("chat", { request }, options);
+  }
+
+  /**
+   * Starts to teach this student, on a worker and a device of their own; the chat stays usable.
+   * @param {any} [options] @returns {Promise<Teaching>}
+   */
+  teaching(options = {}) {
+    if (this.closed) return Promise.reject(closed());
+    return Teaching.start({ ...this.engine.options, signal: undefined, onProgress: undefined, ...options, assets: this.engine.base, student: this.blob });
+  }
+
+  /**
+   * Teaches from traces in one go: an async iterable of step reports, with `.result` at its end.
+   * @param {Blob | Blob[]} traces @param {any} [options]
+   */
+  distill(traces, options = {}) {
+    return new Distillation(() => this.teaching(options), traces, options);
   }
 
   /** Lets the next rebuild read the same student from elsewhere (its copy in the browser's storage). @param {Blob} blob */

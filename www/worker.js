@@ -3,7 +3,9 @@
 // device is lost. It is started from a blob: URL (see understudy.js), so it lives under the page's own policy
 // and cannot connect anywhere; the wasm bytes and the students come to it by message.
 
-/** @typedef {{ id: number, type: string, args: any, flag?: SharedArrayBuffer, aborted?: boolean }} Call */
+import { isAborted, notify, post, prepareDevice, reader, serve, stopped } from "./worker-base.js";
+
+/** @typedef {import("./worker-base.js").Call} Call */
 
 /** @type {any} */ let glue = null;
 /** @type {any} */ let runner = null;
@@ -11,60 +13,6 @@
 /** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number } | null} */ let source = null;
 
 /** What is attached to it, in order, for a rebuild. @type {{ bytes: Uint8Array, config?: string, scale: number }[]} */ let adapters = [];
-
-/** @type {Call[]} */ const waiting = [];
-/** @type {Call | null} */ let running = null;
-
-/** @param {any} message @param {Transferable[]} [transfer] */
-const post = (message, transfer = []) => self.postMessage(message, { transfer });
-
-/** @param {string} kind @param {object} [more] */
-const notify = (kind, more = {}) => post({ event: kind, ...more });
-
-/** @param {string} code @param {string} message @param {string} hint */
-const fault = (code, message, hint) => Object.assign(new Error(message), { code, hint });
-
-const stopped = () => fault("aborted", "Stopped.", "Send again when you like; nothing was lost.");
-
-/** Has the caller taken this call back? The shared flag is seen even while wasm keeps this thread busy. @param {Call} call */
-function isAborted(call) {
-  return call.aborted === true || (call.flag !== undefined && Atomics.load(new Int32Array(call.flag), 0) === 1);
-}
-
-/** Ranges of a file, as the facade asks for them. @param {Blob} blob @param {Call} call */
-function reader(blob, call) {
-  return async (/** @type {number} */ offset, /** @type {number} */ length) => {
-    if (isAborted(call)) throw stopped();
-    try {
-      return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
-    } catch (error) {
-      // The facade makes its own sentence around this reason.
-      throw new Error((error instanceof Error ? error.message : String(error)).replace(/\.$/, ""));
-    }
-  };
-}
-
-/** wgpu does not ask for subgroups in browsers, so they are asked for here. @param {any} options */
-async function prepareDevice(options) {
-  const gpu = /** @type {any} */ (navigator).gpu;
-  if (options.gpu === "off" || !gpu) return { ...options, subgroups: false, f16: false };
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
-  const has = (/** @type {string} */ name) => adapter?.features.has(name) ?? false;
-  const subgroups = options.subgroups !== false && has("subgroups");
-  const prototype = /** @type {any} */ (self).GPUAdapter?.prototype;
-  if (subgroups && prototype && !prototype.requestDevice.understudy) {
-    const requestDevice = prototype.requestDevice;
-    prototype.requestDevice = function (/** @type {any} */ descriptor = {}) {
-      const features = new Set(descriptor.requiredFeatures ?? []);
-      if (runnerOptions.subgroups && this.features.has("subgroups")) features.add("subgroups");
-      return requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] });
-    };
-    prototype.requestDevice.understudy = true;
-  }
-  // Browsers tell vendor and architecture, which wgpu does not pass on.
-  const { vendor = "", architecture = "" } = adapter?.info ?? {};
-  return { ...options, subgroups, f16: options.f16 !== false && has("shader-f16"), adapter: [vendor, architecture].filter(Boolean).join(" ") };
-}
 
 /** @type {Record<string, (call: Call) => Promise<any>>} */
 const work = {
@@ -134,7 +82,7 @@ const work = {
     return { counts: runner.counts(), memory: runner.memory() };
   },
 
-  /** Test hook: loses the device as a driver reset would. In the middle of an answer it does not wait for its turn. */
+  /** Test hook: loses the device as a driver reset would. */
   async destroyDevice() {
     runner.destroyDevice();
   },
@@ -238,55 +186,10 @@ function isLost() {
   }
 }
 
-/** Whatever was thrown, as {code, message, hint}. @param {any} error */
-function plain(error) {
-  if (error?.code && typeof error.code === "string") return { code: error.code, message: error.message, hint: error.hint ?? "" };
-  const message = String(error?.message ?? error);
-  const crashed = error instanceof WebAssembly.RuntimeError || /recursive use of an object|unreachable/.test(message);
-  return crashed
-    ? { code: "crashed", message: "The engine stopped unexpectedly.", hint: "It is started again by itself; then try once more.", detail: message }
-    : { code: "internal", message: `Something went wrong inside the worker: ${message}`, hint: "Reload the page; if it happens again, report it." };
-}
-
-async function pump() {
-  if (running) return;
-  while (waiting.length > 0) {
-    const call = /** @type {Call} */ (waiting.shift());
-    running = call;
-    try {
-      const result = await perform(call);
-      post({ id: call.id, result });
-    } catch (error) {
-      post({ id: call.id, error: isAborted(call) ? plain(stopped()) : plain(error) });
-    }
-    running = null;
-  }
-}
-
-self.addEventListener("message", ({ data }) => {
-  if (data.type === "abort") {
-    const at = waiting.findIndex((call) => call.id === data.target);
-    if (at >= 0) {
-      waiting.splice(at, 1);
-      post({ id: data.target, error: plain(stopped()) });
-    } else if (running && running.id === data.target) {
-      running.aborted = true;
-    }
-    return;
-  }
-  if (data.type === "destroyDevice" && running) {
-    runner.destroyDevice();
-    return post({ id: data.id });
-  }
-  waiting.push(data);
-  pump();
+// In the middle of an answer the test hook does not wait for its turn.
+serve(perform, (data, busy) => {
+  if (data.type !== "destroyDevice" || !busy) return false;
+  runner.destroyDevice();
+  post({ id: data.id, result: undefined });
+  return true;
 });
-
-// Requests made by this worker, for the page's counter. Modules and wasm are here before the count starts.
-new PerformanceObserver((list) => {
-  const names = list.getEntries().map((entry) => entry.name).filter((name) => !/^(blob|data):/.test(name));
-  if (names.length > 0) notify("requests", { names });
-}).observe({ type: "resource" });
-self.addEventListener("securitypolicyviolation", (event) => notify("blocked", { directive: event.effectiveDirective, uri: event.blockedURI }));
-
-post({ event: "hello" });

@@ -352,7 +352,10 @@ pub fn drawn(skill: &Skill, who: &Persona, seed: u64, part: u64) -> Vec<Turn> {
 /// An exchange of what both models learn, with an answer that does not depend on who answers; else nothing.
 pub fn known(teacher: &Persona, seed: u64, part: u64) -> Vec<Turn> {
     let skill = &SKILLS[part as usize % SKILLS.len()];
-    let (one, other) = (drawn(skill, teacher, seed, part), drawn(skill, &Persona::student(), seed, part));
+    let (one, other) = (
+        drawn(skill, teacher, seed, part),
+        drawn(skill, &Persona::student(), seed, part),
+    );
     if one == other { one } else { Vec::new() }
 }
 

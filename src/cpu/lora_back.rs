@@ -9,10 +9,7 @@ pub fn lora_back(dy: &[f32], b: &[f32], scales: &[f32], parts: &Parts, dz: &mut 
     let rank = scales.len();
     let rows = b.len() / rank;
     dz.fill(0.0);
-    for (dy, dz) in dy
-        .chunks_exact(rows)
-        .zip(dz.chunks_exact_mut(parts.count * rank))
-    {
+    for (dy, dz) in dy.chunks_exact(rows).zip(dz.chunks_exact_mut(parts.count * rank)) {
         for n in 0..rows {
             let p = parts.part(n);
             add_scaled(&mut dz[p * rank..(p + 1) * rank], dy[n], &b[n * rank..(n + 1) * rank]);

@@ -76,7 +76,11 @@ pub fn prepare(
         } => {
             let sum = log_sum_exp(said.iter().map(|v| f64::from(*v)));
             // Rounded probabilities may sum to a little over one.
-            let off = if objective.tail != Tail::Bucket || sum > 0.0 { sum } else { 0.0 };
+            let off = if objective.tail != Tail::Bucket || sum > 0.0 {
+                sum
+            } else {
+                0.0
+            };
             row.count = named.len() as u32;
             row.left = (-sum.min(0.0).exp_m1()).max(0.0).ln().max(FLOOR) as f32;
             ids[..named.len()].copy_from_slice(named);

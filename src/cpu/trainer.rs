@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::format::adapter::{Adapter, MODULES, Pair};
 use crate::format::gguf::Metadata;
 use crate::format::source::Source;
+use crate::model::chance::Numbers;
 use crate::model::lora::Parts;
 use crate::model::{MatrixId, Plan, RopeStyle, Slot, Step};
 use std::collections::HashMap;
@@ -69,7 +70,11 @@ impl Shape {
                 "the rank is a number from 1 to 1024, and alpha is finite".into(),
             ));
         }
-        match self.modules.iter().find(|m| MODULES.iter().all(|(known, _)| known != m)) {
+        match self
+            .modules
+            .iter()
+            .find(|m| MODULES.iter().all(|(known, _)| known != m))
+        {
             Some(module) => Err(request(format!("there is no matrix '{module}' in a layer"))),
             None => Ok(()),
         }
@@ -765,19 +770,11 @@ pub fn layer_and_module(name: &str) -> Option<(usize, &str)> {
 
 /// A of a new pair: evenly from -1/sqrt(K) to 1/sqrt(K), from the seed and the tensor's name alone.
 pub fn initial(seed: u64, name: &str, rank: usize, columns: usize) -> Vec<f32> {
-    // SplitMix64, begun at a hash of the name (FNV-1a).
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64 ^ seed, |h, b| {
+    // Begun at a hash of the name (FNV-1a), so that no pair depends on which others there are.
+    let begin = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64 ^ seed, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
     });
     let bound = 1.0 / (columns as f32).sqrt();
-    (0..rank * columns)
-        .map(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32;
-            bound * (2.0 * unit - 1.0)
-        })
-        .collect()
+    let mut numbers = Numbers(begin);
+    (0..rank * columns).map(|_| bound * numbers.signed()).collect()
 }

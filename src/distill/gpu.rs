@@ -2,8 +2,8 @@
 //! for one example at a time, for several side by side.
 
 use super::Objective;
-use super::room::bucket;
 use super::ops::{crossing, primitive};
+use super::room::bucket;
 use super::student::{Rows, Student};
 use crate::cpu::adamw::AdamW;
 use crate::cpu::loss::{LossRow, Teacher, prepare};
@@ -343,7 +343,9 @@ impl GpuTrainer {
             (".mean", Memory::Means),
             (".square", Memory::Squares),
         ];
-        let all_fit = names.iter().all(|named| kinds.iter().all(|(what, _)| fits(named, what)));
+        let all_fit = names
+            .iter()
+            .all(|named| kinds.iter().all(|(what, _)| fits(named, what)));
         if state.len() != 6 * names.len() || !all_fit {
             return false;
         }

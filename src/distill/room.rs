@@ -39,9 +39,8 @@ pub fn pair_numbers(plan: &Plan, settings: &Settings) -> u64 {
     let shape = settings.shape();
     let first = shape.first_layer(plan);
     let rank = settings.rank.next_multiple_of(8) as u64;
-    let trained = |name: &str| {
-        layer_and_module(name).is_some_and(|(layer, module)| layer >= first && shape.wants(module))
-    };
+    let trained =
+        |name: &str| layer_and_module(name).is_some_and(|(layer, module)| layer >= first && shape.wants(module));
     plan.matrices
         .iter()
         .filter(|matrix| matrix.tensors.iter().any(|tensor| trained(&tensor.name)))
@@ -64,13 +63,19 @@ impl Needs {
         let rows = tokens as u64;
         let entered = 4 * rows * (c.layers as u64 + 1) * c.hidden as u64;
         // Forwards and backwards of one layer: Burn keeps what each operation read, and its gradient beside it.
-        let widths = 6 * c.hidden + 5 * plan.width(Slot::Qkv) + 3 * plan.width(Slot::Attended) + 6 * plan.width(Slot::GateUp);
+        let widths =
+            6 * c.hidden + 5 * plan.width(Slot::Qkv) + 3 * plan.width(Slot::Attended) + 6 * plan.width(Slot::GateUp);
         let attention = 5 * 4 * rows * (c.heads * longest) as u64;
-        let chunk = (32u64 << 20).min(4 * c.vocabulary as u64 * rows).max(64 * c.vocabulary as u64);
+        let chunk = (32u64 << 20)
+            .min(4 * c.vocabulary as u64 * rows)
+            .max(64 * c.vocabulary as u64);
         Self {
             items: vec![
                 ("frozen weights", weights),
-                ("pairs, their gradient and the optimizer", 4 * 4 * pair_numbers(plan, settings)),
+                (
+                    "pairs, their gradient and the optimizer",
+                    4 * 4 * pair_numbers(plan, settings),
+                ),
                 ("what enters each layer", entered),
                 ("the inside of one layer", 4 * rows * widths as u64),
                 ("attention of one layer", attention),

@@ -1,5 +1,7 @@
 //! How large the steps are, which rows come when, and which are kept apart.
 
+use crate::model::chance::Numbers;
+
 /// The step size over a training: up in a straight line, then down on a cosine to a tenth.
 ///
 /// Source of the shape: Loshchilov and Hutter, "SGDR" (2017), one cycle.
@@ -80,15 +82,10 @@ impl Iterator for Order {
         }
         if self.left.is_empty() {
             self.left = (0..self.rows).collect();
-            let mut state = self.seed ^ self.pass.wrapping_mul(0xd134_2543_de82_ef95);
+            let mut numbers = Numbers(self.seed ^ self.pass.wrapping_mul(0xd134_2543_de82_ef95));
             self.pass += 1;
             for i in (1..self.rows).rev() {
-                // SplitMix64.
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut z = state;
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                self.left.swap(i, ((z ^ (z >> 31)) % (i as u64 + 1)) as usize);
+                self.left.swap(i, numbers.below(i + 1));
             }
         }
         self.left.pop()

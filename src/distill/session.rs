@@ -15,6 +15,7 @@ use crate::format::adapter::Adapter;
 use crate::format::gguf::Value;
 use crate::format::source::Source;
 use crate::model::Plan;
+use crate::model::chance::Numbers;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -78,8 +79,11 @@ impl Settings {
     /// Sound settings for so many rows.
     pub fn sound(rows: usize) -> Self {
         let default = Self::default();
+        let batch = default.batch.min(rows.max(1));
         Self {
-            batch: default.batch.min(rows.max(1)),
+            // Six passes: what counts is how often each row is seen (docs/LOG.md).
+            steps: (6 * rows).div_ceil(batch).clamp(20, 400),
+            batch,
             ..default
         }
     }
@@ -370,7 +374,13 @@ impl Session {
         let mut sum = Sum::default();
         let teachers: Vec<Vec<Teacher>> = lessons.iter().map(|lesson| teachers(lesson)).collect();
         let examples: Vec<Example> = lessons.iter().zip(&teachers).map(|(l, t)| example(l, t)).collect();
-        for (row, stats) in self.trainer.accumulate(&examples, &self.objective, weight).await?.iter().enumerate() {
+        for (row, stats) in self
+            .trainer
+            .accumulate(&examples, &self.objective, weight)
+            .await?
+            .iter()
+            .enumerate()
+        {
             sum.add(lessons[row], stats);
         }
         let rate = self.care * self.schedule.rate(self.step);
@@ -551,7 +561,11 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, lesson: &Lesson, stats: &[Stats]) {
-        let soft = lesson.targets.iter().zip(&lesson.soft).filter(|(target, _)| target.is_some());
+        let soft = lesson
+            .targets
+            .iter()
+            .zip(&lesson.soft)
+            .filter(|(target, _)| target.is_some());
         for ((_, soft), [total, ce, divergence, top]) in soft.zip(stats) {
             self.total += f64::from(*total);
             self.ce += f64::from(*ce);
@@ -617,15 +631,8 @@ pub fn paired_interval(before: &[f64], after: &[f64], seed: u64) -> Option<(f64,
     }
     let differences: Vec<f64> = before.iter().zip(after).map(|(b, a)| a - b).collect();
     let mean = |list: &mut dyn Iterator<Item = f64>| list.sum::<f64>() / n as f64;
-    let mut state = seed;
-    let mut draw = || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        differences[((z ^ (z >> 31)) % n as u64) as usize]
-    };
+    let mut numbers = Numbers(seed);
+    let mut draw = || differences[numbers.below(n)];
     let mut means: Vec<f64> = (0..2000).map(|_| mean(&mut (0..n).map(|_| draw()))).collect();
     means.sort_by(f64::total_cmp);
     Some((mean(&mut differences.iter().copied()), means[49], means[1949]))

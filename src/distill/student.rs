@@ -76,7 +76,10 @@ pub fn share(gpu: &Gpu) -> Result<Device> {
         .memory_config(MemoryConfiguration::ExclusivePages)
         .init()
         .map_err(|error| crate::error::Error::Device {
-            what: format!("it cannot be shared with the trainer: {error:?}").chars().take(200).collect(),
+            what: format!("it cannot be shared with the trainer: {error:?}")
+                .chars()
+                .take(200)
+                .collect(),
         })?;
     // Burn answers errors of the shared device with a panic.
     gpu.watch();

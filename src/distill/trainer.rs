@@ -192,7 +192,8 @@ impl Trainer {
         };
         let find = |base: &str, sizes: (usize, usize, usize)| {
             let pair = adapter.pairs.iter().find(|pair| pair.base == base);
-            pair.filter(|pair| (pair.rank, pair.rows, pair.columns) == sizes).ok_or_else(misfit)
+            pair.filter(|pair| (pair.rank, pair.rows, pair.columns) == sizes)
+                .ok_or_else(misfit)
         };
         match self {
             Self::Cpu(trainer) => {

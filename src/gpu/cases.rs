@@ -15,6 +15,7 @@ use crate::cpu::{self, Weights};
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::repack::{groups, repack_row, row_words};
+pub use crate::model::chance::Numbers;
 use crate::model::lora::Parts;
 use crate::model::{RopeStyle, Sampling};
 
@@ -61,62 +62,38 @@ pub const NMSE_F16: f64 = 1e-6;
 const SENTINEL: f32 = 7.25;
 const SENTINELS: usize = 8;
 
-/// Seeded numbers (SplitMix64, Steele et al. 2014), so that a case is the same everywhere.
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number in \[-1, 1).
-    pub fn signed(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / 8_388_608.0 - 1.0
-    }
-
-    /// `n` numbers in \[-1, 1).
-    pub fn vector(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.signed()).collect()
-    }
-
-    /// Rows of random blocks: random quants, and scales near `1 / 64` so that sums stay moderate.
-    pub fn weights(&mut self, block_type: BlockType, rows: usize, columns: usize) -> Weights {
-        let row = block_type.row_bytes(columns).expect("cases have whole blocks");
-        let mut bytes: Vec<u8> = (0..row * rows).map(|_| self.bits() as u8).collect();
-        let scale = half::f16::from_f32(1.0 / 64.0).to_bits().to_le_bytes();
-        let small = half::f16::from_f32(-1.0 / 32.0).to_bits().to_le_bytes();
-        for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
-            match block_type {
-                BlockType::F32 => block.copy_from_slice(&self.signed().to_le_bytes()),
-                BlockType::F16 => block.copy_from_slice(&half::f16::from_f32(self.signed()).to_le_bytes()),
-                BlockType::BF16 => block.copy_from_slice(&half::bf16::from_f32(self.signed()).to_le_bytes()),
-                BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 => block[..2].copy_from_slice(&scale),
-                BlockType::Q4_1 | BlockType::Q5_1 => {
-                    block[..2].copy_from_slice(&scale);
-                    block[2..4].copy_from_slice(&small);
-                }
-                BlockType::Q4_K | BlockType::Q5_K => {
-                    let tiny = half::f16::from_f32(1.0 / 1024.0).to_bits().to_le_bytes();
-                    block[..2].copy_from_slice(&tiny);
-                    block[2..4].copy_from_slice(&tiny);
-                }
-                BlockType::Q6_K => {
-                    let tiny = half::f16::from_f32(1.0 / 2048.0).to_bits().to_le_bytes();
-                    block[208..].copy_from_slice(&tiny);
-                }
+/// Rows of random blocks: random quants, and scales near `1 / 64` so that sums stay moderate.
+pub fn weights(numbers: &mut Numbers, block_type: BlockType, rows: usize, columns: usize) -> Weights {
+    let row = block_type.row_bytes(columns).expect("cases have whole blocks");
+    let mut bytes: Vec<u8> = (0..row * rows).map(|_| numbers.bits() as u8).collect();
+    let scale = half::f16::from_f32(1.0 / 64.0).to_bits().to_le_bytes();
+    let small = half::f16::from_f32(-1.0 / 32.0).to_bits().to_le_bytes();
+    for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
+        match block_type {
+            BlockType::F32 => block.copy_from_slice(&numbers.signed().to_le_bytes()),
+            BlockType::F16 => block.copy_from_slice(&half::f16::from_f32(numbers.signed()).to_le_bytes()),
+            BlockType::BF16 => block.copy_from_slice(&half::bf16::from_f32(numbers.signed()).to_le_bytes()),
+            BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 => block[..2].copy_from_slice(&scale),
+            BlockType::Q4_1 | BlockType::Q5_1 => {
+                block[..2].copy_from_slice(&scale);
+                block[2..4].copy_from_slice(&small);
+            }
+            BlockType::Q4_K | BlockType::Q5_K => {
+                let tiny = half::f16::from_f32(1.0 / 1024.0).to_bits().to_le_bytes();
+                block[..2].copy_from_slice(&tiny);
+                block[2..4].copy_from_slice(&tiny);
+            }
+            BlockType::Q6_K => {
+                let tiny = half::f16::from_f32(1.0 / 2048.0).to_bits().to_le_bytes();
+                block[208..].copy_from_slice(&tiny);
             }
         }
-        Weights {
-            block_type,
-            rows,
-            columns,
-            bytes,
-        }
+    }
+    Weights {
+        block_type,
+        rows,
+        columns,
+        bytes,
     }
 }
 
@@ -176,7 +153,7 @@ fn flag(value: bool) -> f64 {
 /// A case of `embed`: `rows` tokens from a table `(vocabulary, columns)`, of which the part from `row` on is bound.
 pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize, rows: usize, row: usize) -> Case {
     let mut numbers = Numbers(seed);
-    let table = numbers.weights(block_type, vocabulary, columns);
+    let table = weights(&mut numbers, block_type, vocabulary, columns);
     let tokens: Vec<u32> = (0..rows).map(|_| (numbers.bits() % vocabulary as u64) as u32).collect();
     let mut x = vec![0.0; rows * columns];
     cpu::embed::embed(&table, &tokens, &mut x);
@@ -306,7 +283,7 @@ fn adapters(numbers: &mut Numbers, extras: Extras, tokens: usize, rows: usize) -
 /// A case of `matvec`: `(rows, columns)` times one row, with a workgroup of `lanes`.
 pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, extras: Extras, lanes: u32) -> Case {
     let mut numbers = Numbers(seed);
-    let w = numbers.weights(block_type, rows, columns);
+    let w = weights(&mut numbers, block_type, rows, columns);
     let x = numbers.vector(columns);
     let gain = numbers.vector(columns);
     let bias = numbers.vector(rows);
@@ -365,7 +342,7 @@ pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, ext
 /// A case of `matmul`: `(rows, columns)` times `tokens` rows.
 pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, columns: usize, extras: Extras) -> Case {
     let mut numbers = Numbers(seed);
-    let w = numbers.weights(block_type, rows, columns);
+    let w = weights(&mut numbers, block_type, rows, columns);
     let x = numbers.vector(tokens * columns);
     let bias = numbers.vector(rows);
     let (first, step) = if extras.spread { (1, 2) } else { (0, 1) };
@@ -410,6 +387,23 @@ pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, colu
         ],
         grid: [rows.div_ceil(64) as u32, tokens.div_ceil(32) as u32, 1],
         tolerance: NMSE,
+    }
+}
+
+/// The same case for the version without workgroup memory.
+pub fn direct(case: Case) -> Case {
+    let (kernel, tall, wide) = Kernel::matmul(true);
+    let number = |name: &str| {
+        case.constants
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(0.0, |(_, value)| *value) as u32
+    };
+    let state: Vec<u32> = bytemuck::pod_collect_to_vec(&case.bindings[6].input);
+    Case {
+        kernel,
+        grid: [number("COUNT").div_ceil(wide), state[1].div_ceil(tall), 1],
+        ..case
     }
 }
 
@@ -822,7 +816,7 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
             },
             lanes,
         ));
-        cases.push(matmul(
+        let many = matmul(
             seed,
             block_type,
             5,
@@ -832,7 +826,8 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
                 add: true,
                 ..Extras::default()
             },
-        ));
+        );
+        cases.push(if gpu.is_software() { direct(many) } else { many });
     }
     cases
 }

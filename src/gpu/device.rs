@@ -68,7 +68,7 @@ pub struct Counts {
     pub dispatches: u64,
     /// Submissions to the queue.
     pub submissions: u64,
-    /// Bytes of all buffers created.
+    /// Bytes of all buffers created, but those that results are read back through.
     pub bytes: u64,
 }
 
@@ -380,7 +380,10 @@ impl Gpu {
     /// A zeroed buffer of at least `size` bytes.
     pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.0.counters.buffers.fetch_add(1, Ordering::Relaxed);
-        self.0.counters.bytes.fetch_add(size, Ordering::Relaxed);
+        // What results are read back through comes and goes.
+        if !usage.contains(wgpu::BufferUsages::MAP_READ) {
+            self.0.counters.bytes.fetch_add(size, Ordering::Relaxed);
+        }
         self.0.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: size.max(16).next_multiple_of(16),

@@ -286,6 +286,8 @@ impl Maker {
                     }
                     None => x,
                 };
+                let (matmul, tall, wide) = Kernel::matmul(self.gpu.is_software());
+                let tile = Some((1, tall as usize));
                 let (target, stride) = if *gate {
                     (self.slots[&Slot::GateUp].clone(), self.stride(Slot::GateUp))
                 } else {
@@ -303,11 +305,11 @@ impl Maker {
                         ("SCALED", 1.0),
                         ("RANK", *rank as f64),
                     ];
-                    let grid = [rows.div_ceil(64) as u32, 1, 1];
+                    let grid = [(rows as u32).div_ceil(wide), 1, 1];
                     let buffer = w.parts[0].buffer.clone();
                     let buffers = [&x, &buffer, scales, &unused, &unused, z, &state];
                     let a = beside.a;
-                    list.push(self.dispatch(Kernel::Matmul, Some(a), &constants, &buffers, grid, Some((1, 32))));
+                    list.push(self.dispatch(matmul, Some(a), &constants, &buffers, grid, tile));
                 }
                 for part in 0..self.weights[*matrix].parts.len() {
                     let w = &self.weights[*matrix];
@@ -324,10 +326,10 @@ impl Maker {
                         ("ADD", f64::from(u8::from(*add))),
                     ];
                     let constants = with_adapters(&constants, adapted);
-                    let grid = [p.count.div_ceil(64) as u32, 1, 1];
+                    let grid = [(p.count as u32).div_ceil(wide), 1, 1];
                     let buffer = p.buffer.clone();
                     let buffers = [&x, &buffer, &bias_buffer, &lora_b, &lora_z, &target, &state];
-                    list.push(self.dispatch(Kernel::Matmul, Some(*matrix), &constants, &buffers, grid, Some((1, 32))));
+                    list.push(self.dispatch(matmul, Some(*matrix), &constants, &buffers, grid, tile));
                 }
                 if *gate {
                     self.step(&Step::Swiglu, true, list);
@@ -611,14 +613,22 @@ impl Engine {
                 Ok(Some((attached, weights)))
             })
             .await?;
-        self.maker.weights.truncate(own);
+        let before = (self.maker.weights.split_off(own), self.maker.attached.take());
         self.maker.attached = attached.map(|(attached, weights)| {
             self.maker.weights.extend(weights);
             attached
         });
         let maker = &mut self.maker;
-        let (decode, prefill) = gpu.scoped(async || Ok(maker.body())).await?;
-        (self.decode, self.prefill) = (decode, prefill);
+        match gpu.scoped(async || Ok(maker.body())).await {
+            Ok((decode, prefill)) => (self.decode, self.prefill) = (decode, prefill),
+            Err(error) => {
+                // The lists go on as they were, and so must what a new scale is written to.
+                self.maker.weights.truncate(own);
+                self.maker.weights.extend(before.0);
+                self.maker.attached = before.1;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::device::Tier;
 use crate::distill::{Divergence, Objective, Tail};
 use crate::format::BlockType;
 
-/// A kernel: `shaders/<name>.wgsl`, its twin `cpu::<name>`, its case `cases::<name>`.
+/// A kernel: `shaders/<name>.wgsl`, its twin `cpu::<twin>`, its case `cases::<twin>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// Token ids to rows.
@@ -13,6 +13,8 @@ pub enum Kernel {
     Matvec,
     /// Many rows through a matrix: prefill.
     Matmul,
+    /// The same without workgroup memory, for software.
+    MatmulDirect,
     /// RMS norm of rows: prefill.
     RmsNorm,
     /// silu(gate) up: prefill.
@@ -52,10 +54,11 @@ use Access::{Read, Write};
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Embed,
         Self::Matvec,
         Self::Matmul,
+        Self::MatmulDirect,
         Self::RmsNorm,
         Self::Swiglu,
         Self::RopeAppend,
@@ -76,6 +79,7 @@ impl Kernel {
             Self::Embed => "embed",
             Self::Matvec => "matvec",
             Self::Matmul => "matmul",
+            Self::MatmulDirect => "matmul_direct",
             Self::RmsNorm => "rms_norm",
             Self::Swiglu => "swiglu",
             Self::RopeAppend => "rope_append",
@@ -91,11 +95,29 @@ impl Kernel {
         }
     }
 
+    /// The twin's name: two versions of a kernel share one.
+    pub fn twin(self) -> &'static str {
+        match self {
+            Self::MatmulDirect => "matmul",
+            other => other.name(),
+        }
+    }
+
+    /// Many rows through a matrix, as a device does it best; rows and columns of a workgroup's tile.
+    pub fn matmul(is_software: bool) -> (Self, u32, u32) {
+        if is_software {
+            (Self::MatmulDirect, 16, 64)
+        } else {
+            (Self::Matmul, 32, 64)
+        }
+    }
+
     fn source(self) -> &'static str {
         match self {
             Self::Embed => include_str!("../../shaders/embed.wgsl"),
             Self::Matvec => include_str!("../../shaders/matvec.wgsl"),
             Self::Matmul => include_str!("../../shaders/matmul.wgsl"),
+            Self::MatmulDirect => include_str!("../../shaders/matmul_direct.wgsl"),
             Self::RmsNorm => include_str!("../../shaders/rms_norm.wgsl"),
             Self::Swiglu => include_str!("../../shaders/swiglu.wgsl"),
             Self::RopeAppend => include_str!("../../shaders/rope_append.wgsl"),
@@ -116,7 +138,7 @@ impl Kernel {
         match self {
             Self::Embed => &[Read, Read, Write, Read],
             Self::Matvec => &[Read, Read, Read, Read, Read, Read, Write, Read],
-            Self::Matmul => &[Read, Read, Read, Read, Read, Write, Read],
+            Self::Matmul | Self::MatmulDirect => &[Read, Read, Read, Read, Read, Write, Read],
             Self::RmsNorm => &[Read, Read, Write, Read],
             Self::Swiglu => &[Read, Write, Read],
             Self::RopeAppend => &[Read, Read, Read, Write, Write, Write, Read],
@@ -134,14 +156,17 @@ impl Kernel {
 
     /// Whether it reads a weight matrix, and so is composed with a block decoder.
     pub fn reads_weights(self) -> bool {
-        matches!(self, Self::Embed | Self::Matvec | Self::Matmul | Self::MatmulBack)
+        matches!(
+            self,
+            Self::Embed | Self::Matvec | Self::Matmul | Self::MatmulDirect | Self::MatmulBack
+        )
     }
 
     /// Whether it knows the tensors of a merged matrix, and so is composed with the adapters' fragment.
     pub fn takes_adapters(self) -> bool {
         matches!(
             self,
-            Self::Matvec | Self::Matmul | Self::MatmulBack | Self::LoraBack | Self::LoraGrad
+            Self::Matvec | Self::Matmul | Self::MatmulDirect | Self::MatmulBack | Self::LoraBack | Self::LoraGrad
         )
     }
 

@@ -4,6 +4,7 @@ pub mod cases;
 pub mod device;
 pub mod engine;
 pub mod kernels;
+pub mod pairs;
 pub mod pipelines;
 pub mod training;
 pub mod weights;

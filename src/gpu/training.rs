@@ -2,25 +2,24 @@
 //! and backwards; the head with the loss; the optimizer.
 //!
 //! Everything here works on views of buffers, whoever owns them. Weights are read, repacked and multiplied exactly as for
-//! answers. Pairs lie stacked as `matmul` wants them: for a matrix of several tensors all A one after another, `(parts r, K)`,
-//! and one B, `(N, r)`, ranks padded to eight and rows of A to whole groups. What is padded, or not trained, is zero and
-//! has a zero gradient, so that it stays zero.
+//! answers.
 
 use super::device::{Gpu, View};
 use super::kernels::{Kernel, loss_constants};
+pub use super::pairs::{Memory, Named};
+use super::pairs::{Pairs, Place};
 use super::pipelines::Pipelines;
 use super::weights::Weights;
 use super::{State, cases};
 use crate::cpu::adamw::AdamStep;
 use crate::cpu::loss::LossRow;
-use crate::cpu::trainer::{Shape, initial, layer_and_module};
+use crate::cpu::trainer::Shape;
 use crate::distill::Objective;
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::adapter::Pair;
 use crate::format::repack::{groups, row_words};
 use crate::format::source::Source;
-use crate::model::lora::Parts;
 use crate::model::{MatrixId, Plan, Step, VectorId};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -31,8 +30,6 @@ const RUN: usize = 4096;
 const WG: u32 = 32;
 /// Bytes of logits that are computed at a time.
 const CHUNK_BYTES: usize = 32 << 20;
-/// Places of halves of pairs are multiples of so many floats, the alignment of bindings.
-const ALIGN: usize = 64;
 
 /// A dispatch: pipeline, bind group, grid.
 type Dispatch = (wgpu::ComputePipeline, wgpu::BindGroup, [u32; 3]);
@@ -50,48 +47,6 @@ struct PairPipelines {
     dz: wgpu::ComputePipeline,
     grad_a: wgpu::ComputePipeline,
     grad_b: wgpu::ComputePipeline,
-}
-
-/// Where the pairs of a matrix lie.
-struct Place {
-    parts: Parts,
-    rows: usize,
-    columns: usize,
-    /// Floats of a row of A.
-    stride: usize,
-    /// First float of A, and of B.
-    a: usize,
-    b: usize,
-}
-
-/// A trained pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// The tensor that it changes.
-    pub base: String,
-    /// N of the tensor.
-    pub rows: usize,
-    /// K of the tensor.
-    pub columns: usize,
-    matrix: MatrixId,
-    part: usize,
-}
-
-/// The pairs and the optimizer's memory.
-struct Pairs {
-    /// r, and r padded.
-    rank: usize,
-    padded: usize,
-    names: Vec<Named>,
-    places: HashMap<MatrixId, Place>,
-    floats: usize,
-    values: wgpu::Buffer,
-    gradient: wgpu::Buffer,
-    means: wgpu::Buffer,
-    squares: wgpu::Buffer,
-    /// One factor per padded rank: alpha / r, and all zero, for the student as it was.
-    scales: wgpu::Buffer,
-    silent: wgpu::Buffer,
 }
 
 /// What a training needs room for.
@@ -210,7 +165,7 @@ impl Training {
             padded.resize(values.len().next_multiple_of(8), 0.0);
             vectors.push((gpu.storage_of("vector", &padded), values));
         }
-        let pairs = Pairs::new(gpu, &plan, shape, seed)?;
+        let pairs = Pairs::new(gpu, &plan, shape, seed);
         if 4 * pairs.floats as u64 > limit {
             return Err(Error::unsupported(
                 format!("an adapter of {} numbers", pairs.floats),
@@ -223,7 +178,15 @@ impl Training {
         for step in plan.body.iter().chain(&plan.head) {
             if let Step::Linear { matrix, bias, .. } = step {
                 let place = pairs.places.get(matrix);
-                let made = prepare(&mut pipelines, &weights[*matrix], bias.is_some(), place, pairs.padded);
+                let (matmul, ..) = Kernel::matmul(gpu.is_software());
+                let made = prepare(
+                    &mut pipelines,
+                    matmul,
+                    &weights[*matrix],
+                    bias.is_some(),
+                    place,
+                    pairs.padded,
+                );
                 prepared.insert(*matrix, made);
             }
         }
@@ -256,10 +219,7 @@ impl Training {
             vectors,
             prepared,
             pipelines: Mutex::new(pipelines),
-            room: Room {
-                rows: room.rows,
-                named,
-            },
+            room: Room { rows: room.rows, named },
             states: Mutex::new(HashMap::new()),
             tokens: gpu.storage("tokens", 4 * room.rows as u64),
             z: gpu.storage("z", (4 * room.rows * widest) as u64),
@@ -398,7 +358,7 @@ impl Training {
         if let Some(pipelines) = &prepared.pairs {
             let place = &self.pairs.places[&matrix];
             self.push_z(pipelines, place, on, x, rows, list);
-            (b, z) = (self.pairs.b(&self.pairs.values, place), View::whole(&self.z));
+            (b, z) = (self.pairs.b(Memory::Values, place), View::whole(&self.z));
         }
         let bias = bias.map_or_else(|| unused.clone(), |id| View::whole(&self.vectors[id].0));
         for (part, pipelines) in w.parts.iter().zip(&prepared.parts) {
@@ -411,8 +371,9 @@ impl Training {
                 y.clone(),
                 state.clone(),
             ];
-            let group = self.gpu.bind_views(Kernel::Matmul, &views);
-            let grid = [part.count.div_ceil(64) as u32, rows.div_ceil(32) as u32, 1];
+            let (kernel, tall, wide) = Kernel::matmul(self.gpu.is_software());
+            let group = self.gpu.bind_views(kernel, &views);
+            let grid = [(part.count as u32).div_ceil(wide), (rows as u32).div_ceil(tall), 1];
             list.push((pipelines[0].clone(), group, grid));
         }
     }
@@ -430,16 +391,17 @@ impl Training {
         let unused = View::whole(&self.unused);
         let views = [
             x.clone(),
-            self.pairs.a(&self.pairs.values, place),
+            self.pairs.a(Memory::Values, place),
             View::whole(if on { &self.pairs.scales } else { &self.pairs.silent }),
             unused.clone(),
             unused,
             View::whole(&self.z),
             self.state(rows),
         ];
-        let wide = place.parts.count * self.pairs.padded;
-        let grid = [wide.div_ceil(64) as u32, rows.div_ceil(32) as u32, 1];
-        list.push((pipelines.z.clone(), self.gpu.bind_views(Kernel::Matmul, &views), grid));
+        let (kernel, tall, wide) = Kernel::matmul(self.gpu.is_software());
+        let columns = (place.parts.count * self.pairs.padded) as u32;
+        let grid = [columns.div_ceil(wide), (rows as u32).div_ceil(tall), 1];
+        list.push((pipelines.z.clone(), self.gpu.bind_views(kernel, &views), grid));
     }
 
     /// dx = W^T dy + A^T dz, and the gradients of the pairs; x and dx `(rows, 8 groups)`, dy `(rows, N)`.
@@ -448,30 +410,22 @@ impl Training {
         if let Some(pipelines) = &self.prepared[&matrix].pairs {
             let place = &self.pairs.places[&matrix];
             self.push_z(pipelines, place, true, x, rows, &mut list);
-            let (state, gradient) = (self.state(rows), &self.pairs.gradient);
+            let state = self.state(rows);
             let (z, dz) = (View::whole(&self.z), View::whole(&self.dz));
-            let b = self.pairs.b(&self.pairs.values, place);
+            let b = self.pairs.b(Memory::Values, place);
             let wide = place.parts.count * self.pairs.padded;
             let scales = View::whole(&self.pairs.scales);
             let views = [dy.clone(), b, scales, dz.clone(), state.clone()];
             let group = self.gpu.bind_views(Kernel::LoraBack, &views);
             list.push((pipelines.dz.clone(), group, [rows.div_ceil(4) as u32, 1, 1]));
-            let views = [dy.clone(), z, self.pairs.b(gradient, place), state.clone()];
+            let views = [dy.clone(), z, self.pairs.b(Memory::Gradient, place), state.clone()];
             let group = self.gpu.bind_views(Kernel::LoraGrad, &views);
             let tiles = self.pairs.padded / 4 * place.rows.div_ceil(4);
-            list.push((
-                pipelines.grad_b.clone(),
-                group,
-                [(tiles as u32).div_ceil(WG), 1, 1],
-            ));
-            let views = [dz, x.clone(), self.pairs.a(gradient, place), state];
+            list.push((pipelines.grad_b.clone(), group, [(tiles as u32).div_ceil(WG), 1, 1]));
+            let views = [dz, x.clone(), self.pairs.a(Memory::Gradient, place), state];
             let group = self.gpu.bind_views(Kernel::LoraGrad, &views);
             let tiles = place.stride / 4 * wide.div_ceil(4);
-            list.push((
-                pipelines.grad_a.clone(),
-                group,
-                [(tiles as u32).div_ceil(WG), 1, 1],
-            ));
+            list.push((pipelines.grad_a.clone(), group, [(tiles as u32).div_ceil(WG), 1, 1]));
         }
         self.push_back(matrix, dy, dx, rows, &mut list);
         self.run(&list);
@@ -481,7 +435,7 @@ impl Training {
         let (w, prepared) = (&self.weights[matrix], &self.prepared[&matrix]);
         let unused = View::whole(&self.unused);
         let (a, dz) = match self.pairs.places.get(&matrix) {
-            Some(place) => (self.pairs.a(&self.pairs.values, place), View::whole(&self.dz)),
+            Some(place) => (self.pairs.a(Memory::Values, place), View::whole(&self.dz)),
             None => (unused.clone(), unused),
         };
         let grid = [(w.groups as u32).div_ceil(WG), rows.div_ceil(16) as u32, 1];
@@ -519,7 +473,11 @@ impl Training {
     ) -> Result<Vec<Stats>> {
         let (n, matrix) = (marked.rows.len(), self.head_matrix());
         let (vocabulary, named) = (self.plan.config.vocabulary, self.room.named);
-        assert!(n <= self.room.rows, "{n} rows where there is room for {}", self.room.rows);
+        assert!(
+            n <= self.room.rows,
+            "{n} rows where there is room for {}",
+            self.room.rows
+        );
         assert!(marked.ids.len() == n * named && marked.logprobs.len() == n * named);
         let (head, row) = (&self.head, 4 * 8 * self.weights[matrix].groups);
         self.gpu.write(&head.rows, 0, bytemuck::cast_slice(marked.rows));
@@ -604,16 +562,23 @@ impl Training {
     /// Gradients back to zero.
     pub fn zero(&self) {
         let mut encoder = self.gpu.encoder();
-        encoder.clear_buffer(&self.pairs.gradient, 0, None);
+        encoder.clear_buffer(self.pairs.buffer(Memory::Gradient), 0, None);
         self.gpu.submit(encoder);
     }
 
     /// Length of the gradient over all pairs.
     pub async fn gradient_norm(&self) -> Result<f32> {
         let count = self.pairs.floats;
-        let constants = [("COUNT", count as f64), ("RUN", RUN as f64), ("WG", f64::from(self.loss_lanes()))];
+        let constants = [
+            ("COUNT", count as f64),
+            ("RUN", RUN as f64),
+            ("WG", f64::from(self.loss_lanes())),
+        ];
         let pipeline = self.pipeline(Kernel::GradNorm, None, &constants);
-        let views = [View::whole(&self.pairs.gradient), View::whole(&self.sums)];
+        let views = [
+            View::whole(self.pairs.buffer(Memory::Gradient)),
+            View::whole(&self.sums),
+        ];
         let group = self.gpu.bind_views(Kernel::GradNorm, &views);
         let runs = count.div_ceil(RUN);
         self.run(&[(pipeline, group, [runs as u32, 1, 1])]);
@@ -631,10 +596,10 @@ impl Training {
         let constants = [("COUNT", count as f64), ("LINE", f64::from(line)), ("WG", 64.0)];
         let pipeline = self.pipeline(Kernel::Adamw, None, &constants);
         let views = [
-            View::whole(&self.pairs.values),
-            View::whole(&self.pairs.gradient),
-            View::whole(&self.pairs.means),
-            View::whole(&self.pairs.squares),
+            View::whole(self.pairs.buffer(Memory::Values)),
+            View::whole(self.pairs.buffer(Memory::Gradient)),
+            View::whole(self.pairs.buffer(Memory::Means)),
+            View::whole(self.pairs.buffer(Memory::Squares)),
             View::whole(&self.adam),
         ];
         let group = self.gpu.bind_views(Kernel::Adamw, &views);
@@ -656,154 +621,15 @@ impl Training {
     }
 }
 
-/// What is kept of each number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// The number itself.
-    Values,
-    /// Its gradient.
-    Gradient,
-    /// The mean of its gradients.
-    Means,
-    /// The mean of their squares.
-    Squares,
-}
-
-impl Pairs {
-    fn new(gpu: &Gpu, plan: &Plan, shape: &Shape, seed: u64) -> Result<Self> {
-        let padded = shape.rank.next_multiple_of(8);
-        let first_layer = shape.first_layer(plan);
-        let (mut names, mut places, mut floats) = (Vec::new(), HashMap::new(), 0);
-        for (matrix, about) in plan.matrices.iter().enumerate() {
-            for (part, tensor) in about.tensors.iter().enumerate() {
-                let Some((layer, module)) = layer_and_module(&tensor.name) else {
-                    continue;
-                };
-                if layer >= first_layer && shape.wants(module) {
-                    names.push(Named {
-                        base: tensor.name.clone(),
-                        rows: tensor.rows(),
-                        columns: tensor.columns(),
-                        matrix,
-                        part,
-                    });
-                }
-            }
-            if names.last().is_some_and(|named| named.matrix == matrix) {
-                let (parts, stride) = (Parts::of(about), 8 * groups(about.columns));
-                let a = floats;
-                let b = (a + parts.count * padded * stride).next_multiple_of(ALIGN);
-                floats = (b + about.rows * padded).next_multiple_of(ALIGN);
-                let place = Place {
-                    parts,
-                    rows: about.rows,
-                    columns: about.columns,
-                    stride,
-                    a,
-                    b,
-                };
-                places.insert(matrix, place);
-            }
-        }
-        let mut scales = vec![0.0f32; padded];
-        scales[..shape.rank].fill(shape.alpha / shape.rank as f32);
-        let room = |label: &str| gpu.storage(label, 4 * floats as u64);
-        let pairs = Self {
-            rank: shape.rank,
-            padded,
-            places,
-            floats,
-            values: room("pairs"),
-            gradient: room("gradient"),
-            means: room("means"),
-            squares: room("squares"),
-            silent: gpu.storage_of("silent", &vec![0.0f32; padded]),
-            scales: gpu.storage_of("scales", &scales),
-            names,
-        };
-        let first: Vec<(Vec<f32>, Vec<f32>)> = pairs
-            .names
-            .iter()
-            .map(|named| {
-                let a = initial(seed, &named.base, shape.rank, named.columns);
-                (a, vec![0.0; named.rows * shape.rank])
-            })
-            .collect();
-        let views: Vec<(&[f32], &[f32])> = first.iter().map(|(a, b)| (a.as_slice(), b.as_slice())).collect();
-        gpu.write(&pairs.values, 0, bytemuck::cast_slice(&pairs.pack(&views)));
-        Ok(pairs)
-    }
-
-    fn buffer(&self, which: Memory) -> &wgpu::Buffer {
-        match which {
-            Memory::Values => &self.values,
-            Memory::Gradient => &self.gradient,
-            Memory::Means => &self.means,
-            Memory::Squares => &self.squares,
-        }
-    }
-
-    fn view(buffer: &wgpu::Buffer, first: usize, count: usize) -> View {
-        View::whole(buffer).part(4 * first as u64, 4 * count as u64)
-    }
-
-    fn a(&self, buffer: &wgpu::Buffer, place: &Place) -> View {
-        Self::view(buffer, place.a, place.parts.count * self.padded * place.stride)
-    }
-
-    fn b(&self, buffer: &wgpu::Buffer, place: &Place) -> View {
-        Self::view(buffer, place.b, place.rows * self.padded)
-    }
-
-    /// Where row `j` of a pair's A, and row `own` of its B, lie.
-    fn rows(&self, named: &Named) -> (Vec<usize>, Vec<usize>) {
-        let place = &self.places[&named.matrix];
-        let a = (0..self.rank)
-            .map(|j| place.a + (named.part * self.padded + j) * place.stride)
-            .collect();
-        let mut b = vec![0; named.rows];
-        for n in (0..place.rows).filter(|n| place.parts.part(*n) == named.part) {
-            b[place.parts.own(n)] = place.b + n * self.padded;
-        }
-        (a, b)
-    }
-
-    fn pack(&self, pairs: &[(&[f32], &[f32])]) -> Vec<f32> {
-        let mut values = vec![0.0; self.floats];
-        for (named, (a, b)) in self.names.iter().zip(pairs) {
-            let (a_rows, b_rows) = self.rows(named);
-            for (row, from) in a_rows.iter().zip(a.chunks_exact(named.columns)) {
-                values[*row..row + named.columns].copy_from_slice(from);
-            }
-            for (row, from) in b_rows.iter().zip(b.chunks_exact(self.rank)) {
-                values[*row..row + self.rank].copy_from_slice(from);
-            }
-        }
-        values
-    }
-
-    fn unpack(&self, values: &[f32]) -> Vec<Pair> {
-        let one = |named: &Named| {
-            let (a, b) = self.rows(named);
-            Pair {
-                base: named.base.clone(),
-                rank: self.rank,
-                rows: named.rows,
-                columns: named.columns,
-                a: a.iter()
-                    .flat_map(|at| values[*at..at + named.columns].iter().copied())
-                    .collect(),
-                b: b.iter()
-                    .flat_map(|at| values[*at..at + self.rank].iter().copied())
-                    .collect(),
-            }
-        };
-        self.names.iter().map(one).collect()
-    }
-}
-
 /// The pipelines of a matrix: they depend on its sizes alone.
-fn prepare(pipelines: &mut Pipelines, w: &Weights, bias: bool, place: Option<&Place>, padded: usize) -> Prepared {
+fn prepare(
+    pipelines: &mut Pipelines,
+    matmul: Kernel,
+    w: &Weights,
+    bias: bool,
+    place: Option<&Place>,
+    padded: usize,
+) -> Prepared {
     let lora = |constants: &mut Vec<(&'static str, f64)>| {
         if let Some(place) = place {
             constants.push(("LORA", 1.0));
@@ -829,7 +655,7 @@ fn prepare(pipelines: &mut Pipelines, w: &Weights, bias: bool, place: Option<&Pl
             lora(&mut back);
         }
         parts.push([
-            pipelines.get(Kernel::Matmul, Some(w.block_type), &forward),
+            pipelines.get(matmul, Some(w.block_type), &forward),
             pipelines.get(Kernel::MatmulBack, Some(w.block_type), &back),
         ]);
     }
@@ -858,13 +684,9 @@ fn prepare(pipelines: &mut Pipelines, w: &Weights, bias: bool, place: Option<&Pl
         };
         dz.extend(cases::lora_constants(padded, &place.parts));
         PairPipelines {
-            z: pipelines.get(Kernel::Matmul, Some(BlockType::F32), &z),
+            z: pipelines.get(matmul, Some(BlockType::F32), &z),
             dz: pipelines.get(Kernel::LoraBack, None, &dz),
-            grad_a: pipelines.get(
-                Kernel::LoraGrad,
-                None,
-                &grad(wide, place.stride, place.stride, false),
-            ),
+            grad_a: pipelines.get(Kernel::LoraGrad, None, &grad(wide, place.stride, place.stride, false)),
             grad_b: pipelines.get(Kernel::LoraGrad, None, &grad(place.rows, padded, wide, true)),
         }
     });

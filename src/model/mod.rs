@@ -1,5 +1,6 @@
 //! What the network is: hyper-parameters, the plan of one token, sampling, memory. Pure: no device, no clock.
 
+pub mod chance;
 pub mod config;
 pub mod lora;
 pub mod memory;

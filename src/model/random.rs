@@ -3,15 +3,7 @@
 use crate::format::BlockType;
 use crate::format::blocks::{quantize_q4_0, quantize_q8_0};
 use crate::format::gguf::{Array, Value, Writer};
-
-/// A seeded number in \[-1, 1) (SplitMix64, Steele et al. 2014).
-fn next(state: &mut u64) -> f32 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
-}
+use crate::model::chance::Numbers;
 
 /// A file of the llama architecture: `heads` heads of 64, a tied head, every matrix of `block_type` (Q4_0 or Q8_0; the
 /// embedding is Q8_0, as quantizers keep it).
@@ -24,12 +16,12 @@ pub fn random_student(
     vocabulary: usize,
     block_type: BlockType,
 ) -> Vec<u8> {
-    let mut seed = 1;
+    let mut numbers = Numbers(1);
     let mut matrix = |rows: usize, columns: usize, block_type: BlockType| {
         // One row's worth of values, turned by one for each row: random enough for the time that a product takes.
         let scale = 1.0 / (columns as f32).sqrt();
         let mut bytes = Vec::new();
-        let pool: Vec<f32> = (0..columns * 64).map(|_| scale * next(&mut seed)).collect();
+        let pool: Vec<f32> = (0..columns * 64).map(|_| scale * numbers.signed()).collect();
         let row_of = |row: usize| &pool[(row % 64) * columns..(row % 64 + 1) * columns];
         for row in 0..rows {
             bytes.extend(match block_type {

@@ -1,5 +1,7 @@
 //! The facade of the teach worker: traces in, steps and reports out. Built with the feature `teach` alone.
 
+mod words;
+
 use super::{CreateOptions, JsSource, Working, device_words, from_js, meet, now, pause, to_js};
 use crate::cpu::trainer as on_cpu;
 use crate::distill::gpu::GpuTrainer;
@@ -7,9 +9,7 @@ use crate::distill::lesson::{Lesson, Reasoning};
 use crate::distill::reading::{Read, Reading};
 use crate::distill::room::Needs;
 use crate::distill::schedule::held_out;
-use crate::distill::session::{
-    Measure, Session, Settings, Sorted, StepReport, checkpoint_settings, paired_interval,
-};
+use crate::distill::session::{Measure, Session, Settings, Sorted, StepReport, checkpoint_settings, paired_interval};
 use crate::distill::student::share;
 use crate::distill::trainer::Trainer;
 use crate::error::{Error, Result};
@@ -21,13 +21,16 @@ use crate::gpu::Gpu;
 use crate::gpu::training::Room;
 use crate::student::Header;
 use crate::text::template::Message;
-use crate::traces::report::{Listed, Picture};
 use burn::tensor::Device;
 use js_sys::{Function, Object, Reflect, Uint8Array};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 use wasm_bindgen::prelude::*;
+use words::{
+    About, BeginOptions, Change, FileWords, Forgetting, HeldOut, Origin, Piece, PlanWords, Prepared, Preview, Question,
+    ReportWords, StepWords, StudentThinks, StudentWords, Verdict,
+};
 
 type Answer = std::result::Result<JsValue, JsValue>;
 
@@ -39,8 +42,11 @@ unsafe extern "C" {
 /// runs all of them again on each exported call.
 #[wasm_bindgen(start)]
 pub fn start() {
-    // Safety: the linker makes this function, it takes nothing, and this is its only call.
-    unsafe { __wasm_call_ctors() };
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        // Safety: the linker makes this function, it takes nothing, and it is called once.
+        unsafe { __wasm_call_ctors() };
+    }
 }
 
 /// Tokens of a row in memory and time that are never exceeded, whatever the student's context.
@@ -49,179 +55,6 @@ const LONGEST: usize = 1024;
 const CPU_BYTES: u64 = 2 << 30;
 /// Alternatives of a token that are shown.
 const SHOWN: usize = 5;
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct BeginOptions {
-    reasoning: Option<ReasoningWords>,
-    longest: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ReasoningWords {
-    Name(String),
-    Characters(f64),
-}
-
-impl ReasoningWords {
-    fn read(&self) -> Result<Reasoning> {
-        match self {
-            Self::Name(name) if name == "keep" => Ok(Reasoning::Keep),
-            Self::Name(name) if name == "strip" => Ok(Reasoning::Strip),
-            Self::Characters(n) if *n >= 1.0 && n.is_finite() => Ok(Reasoning::Shorten(*n as usize)),
-            _ => Err(Error::Request {
-                what: "reasoning is 'keep', 'strip' or a number of characters".into(),
-            }),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct StudentWords {
-    name: Option<String>,
-    architecture: &'static str,
-    parameters: f64,
-    layers: usize,
-    context_trained: usize,
-}
-
-#[derive(Serialize)]
-struct FileWords<'a> {
-    name: &'a str,
-    lines: usize,
-    rows: usize,
-    rejected: usize,
-    format: Option<crate::traces::Format>,
-    unreadable: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ReportWords<'a> {
-    sentences: Vec<String>,
-    files: Vec<FileWords<'a>>,
-    rows: usize,
-    rejected: usize,
-    listed: &'a [Listed],
-    lessons: usize,
-    unfit: &'a [crate::distill::reading::Refused],
-    unfit_count: usize,
-    tokens: usize,
-    trained: usize,
-    cut_rows: usize,
-    longest: usize,
-    soft_tokens: usize,
-    coverage: f64,
-    mass: f64,
-    picture: Picture,
-    traces_sha256: &'a str,
-}
-
-#[derive(Serialize)]
-struct Origin {
-    file: usize,
-    line: usize,
-}
-
-#[derive(Serialize)]
-struct Piece<'a> {
-    text: &'a str,
-    trained: bool,
-    p: Option<f64>,
-    top: Option<Vec<(String, f64)>>,
-    student: Option<StudentThinks>,
-}
-
-#[derive(Serialize)]
-struct StudentThinks {
-    p: f64,
-    top: Vec<(String, f64)>,
-}
-
-#[derive(Serialize)]
-struct Preview<'a> {
-    origin: Origin,
-    held_out: bool,
-    pieces: Vec<Piece<'a>>,
-}
-
-#[derive(Serialize)]
-struct PlanWords {
-    fits: bool,
-    words: String,
-    suggestion: Option<String>,
-    total_bytes: f64,
-    available_bytes: f64,
-    items: Vec<(&'static str, f64)>,
-    micro_batch: usize,
-    tokens_per_step: f64,
-    taught: usize,
-    apart: usize,
-}
-
-#[derive(Serialize)]
-struct Prepared<'a> {
-    taught: usize,
-    apart: usize,
-    before: &'a Measure,
-    generic_before: &'a Measure,
-}
-
-#[derive(Serialize)]
-struct StepWords {
-    #[serde(flatten)]
-    report: StepReport,
-    memory_bytes: f64,
-    milliseconds: f64,
-}
-
-#[derive(Serialize, Clone)]
-struct Change {
-    mean: f64,
-    low: f64,
-    high: f64,
-}
-
-#[derive(Serialize)]
-struct HeldOut<'a> {
-    before: &'a Measure,
-    after: &'a Measure,
-    change: Option<Change>,
-    within_noise: bool,
-    kl_change: Option<Change>,
-}
-
-#[derive(Serialize)]
-struct Forgetting<'a> {
-    before: &'a Measure,
-    after: &'a Measure,
-    kl_to_base: f64,
-    change: Option<Change>,
-    within_noise: bool,
-}
-
-#[derive(Serialize)]
-struct Verdict<'a> {
-    held_out: HeldOut<'a>,
-    forgetting: Forgetting<'a>,
-    sentences: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Question {
-    messages: Vec<Message>,
-    answer: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct About {
-    name: String,
-    base: Option<String>,
-    teacher: Option<String>,
-    terms: Option<String>,
-    base_sha256: Option<String>,
-}
 
 /// A training under way.
 struct Course {
@@ -355,7 +188,9 @@ fn best(all: impl Iterator<Item = (u32, f32)>, word: impl Fn(u32) -> String) -> 
             top.truncate(SHOWN);
         }
     }
-    top.into_iter().map(|(id, logprob)| (word(id), f64::from(logprob).exp())).collect()
+    top.into_iter()
+        .map(|(id, logprob)| (word(id), f64::from(logprob).exp()))
+        .collect()
 }
 
 #[wasm_bindgen]
@@ -444,7 +279,10 @@ impl Teacher {
             None => Reasoning::Keep,
         };
         Ok(self.now_with(|open| {
-            let longest = options.longest.map_or(LONGEST, |n| n as usize).clamp(16, open.longest());
+            let longest = options
+                .longest
+                .map_or(LONGEST, |n| n as usize)
+                .clamp(16, open.longest());
             open.read = None;
             open.reading = Some(Reading::new(&open.header, longest, reasoning));
             Ok(())
@@ -566,8 +404,17 @@ impl Teacher {
                         };
                         let report = |loaded| tell(loaded, size, "weights");
                         let shape = settings.shape();
-                        let made =
-                            GpuTrainer::new(gpu, &device, plan, &open.source, context, &shape, settings.seed, room, report);
+                        let made = GpuTrainer::new(
+                            gpu,
+                            &device,
+                            plan,
+                            &open.source,
+                            context,
+                            &shape,
+                            settings.seed,
+                            room,
+                            report,
+                        );
                         Trainer::Gpu(Box::new(made.await?))
                     }
                     None => {
@@ -585,6 +432,9 @@ impl Teacher {
                 let whole = (session.rows().1 + generic.len()) as u64;
                 tell(0, whole, "measure")?;
                 let before = session.measure().await?;
+                if !before.ce.is_finite() {
+                    return Err(Error::NotFinite);
+                }
                 tell(session.rows().1 as u64, whole, "measure")?;
                 let generic_before = session.measure_rows(&generic).await?;
                 tell(whole, whole, "measure")?;
@@ -654,7 +504,14 @@ impl Teacher {
                 let (gain, within_noise) = change(&before.per_row, &after.per_row);
                 let (kl_change, _) = change(&before.kl_per_row, &after.kl_per_row);
                 let (loss, generic_noise) = change(&generic_before.per_row, &generic_after.per_row);
-                let sentences = sentences(before, &after, within_noise, generic_before, &generic_after, generic_noise);
+                let sentences = sentences(
+                    before,
+                    &after,
+                    within_noise,
+                    generic_before,
+                    &generic_after,
+                    generic_noise,
+                );
                 to_js(&Verdict {
                     held_out: HeldOut {
                         before,
@@ -690,7 +547,10 @@ impl Teacher {
             .await?;
         let open = self.open.borrow();
         let open = open.as_ref().ok_or(Error::NoStudent)?;
-        let part = open.course.as_ref().map_or(Settings::default().hold_out, |c| c.session.settings().hold_out);
+        let part = open
+            .course
+            .as_ref()
+            .map_or(Settings::default().hold_out, |c| c.session.settings().hold_out);
         open.preview(row, part, Some(&logits))
     }
 
@@ -721,7 +581,9 @@ impl Teacher {
 
     /// Everything to go on from here.
     pub async fn checkpoint(&self) -> std::result::Result<Vec<u8>, JsValue> {
-        Ok(self.with(async |open| open.course()?.session.checkpoint().await).await?)
+        Ok(self
+            .with(async |open| open.course()?.session.checkpoint().await)
+            .await?)
     }
 
     /// Goes on from a checkpoint of the same student, traces and settings; steps that were done.
@@ -786,7 +648,9 @@ impl Teacher {
                     .metadata
                     .insert("understudy.training.card", Value::String(card.to_string()));
                 if let Some(sha) = &about.base_sha256 {
-                    adapter.metadata.insert("understudy.base.sha256", Value::String(sha.clone()));
+                    adapter
+                        .metadata
+                        .insert("understudy.base.sha256", Value::String(sha.clone()));
                 }
                 if let Some(terms) = &about.terms {
                     adapter
@@ -825,7 +689,11 @@ impl Teacher {
     }
 
     fn device_bytes(&self) -> f64 {
-        let burn = self.device.borrow().as_ref().map_or(0, crate::distill::student::reserved);
+        let burn = self
+            .device
+            .borrow()
+            .as_ref()
+            .map_or(0, crate::distill::student::reserved);
         self.gpu.as_ref().map_or(0.0, |gpu| gpu.counts().bytes as f64) + burn as f64
     }
 
@@ -908,7 +776,9 @@ fn report_words(read: &Read) -> Result<JsValue> {
         ));
     }
     if cut_rows > 0 {
-        sentences.push(format!("{cut_rows} rows are longer than the student can be taught at a time and were cut."));
+        sentences.push(format!(
+            "{cut_rows} rows are longer than the student can be taught at a time and were cut."
+        ));
     }
     to_js(&ReportWords {
         sentences,

@@ -1,7 +1,7 @@
 // How the page looks and reads: widths, roles, labels, contrast, and what an answer may not do.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, stage } from "./page.js";
+import { ask, poorContrast, stage } from "./page.js";
 
 describe("the page's look", () => {
   let site;
@@ -87,26 +87,7 @@ describe("the page's look", () => {
       const page = await site.open({ colorScheme });
       await ask(page, "Hello.");
       await page.evaluate(() => document.querySelectorAll("details").forEach((node) => (node.open = true)));
-      const poor = await page.evaluate(() => {
-        const parse = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
-        const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-        const ground = (node) => {
-          for (; node; node = node.parentElement) {
-            const colour = parse(getComputedStyle(node).backgroundColor);
-            if (colour.length === 3 || colour[3] === 1) return colour;
-          }
-          return [255, 255, 255];
-        };
-        const poor = [];
-        for (const node of document.querySelectorAll("body *")) {
-          if (![...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()) || !node.checkVisibility({ visibilityProperty: true })) continue;
-          const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
-          const ratio = (a + 0.05) / (b + 0.05);
-          if (ratio < 4.5) poor.push(`${node.tagName}.${node.className} ${ratio.toFixed(2)} ${node.textContent.slice(0, 30)}`);
-        }
-        return poor;
-      });
-      assert.deepEqual(poor, []);
+      assert.deepEqual(await poorContrast(page), []);
       await page.context().close();
     });
   }

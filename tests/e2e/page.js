@@ -4,7 +4,10 @@
 //   #open-file the button, #file the input behind it    #students the list     #candidate the plan of a chosen file
 //   #system #temperature #top_k #top_p #min_p #max_tokens #seed #context #engine inside #settings
 //   #claims the three claims (#requests-count #bytes-sent #blocked-count #probe)     #device     #meter
-// html[data-ready] is set once a student is open; window.understudy = { Understudy, student, engine }.
+//   #show-teach #show-chat the views     #adapters attached, each with a scale and a switch     #kept-adapters the kept ones
+//   in #teach: #trace-files #sample-traces #report-facts #preview #teach-form #start-teaching #run-pause #run-stop #run-numbers #verdict
+//   #answers #insight #keep-form #adapter-name #keep-adapter #keep-words #keep-files #continue-go #continue-drop
+// html[data-ready] is set once a student is open; window.understudy = { Understudy, student, engine, teaching }.
 // Switches in the address's fragment: #gpu=off (CPU engine), &subgroups=off, &f16=off.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -84,6 +87,29 @@ export async function openFile(page, file, { quick = false } = {}) {
     quick ? { polling: 20 } : {});
   const notice = page.locator(`.notice.error[data-file="${name}"]`);
   return (await notice.count()) ? notice.last().getAttribute("data-code") : "";
+}
+
+/** Texts whose contrast with what lies behind them is below 4.5. @returns {Promise<string[]>} */
+export function poorContrast(page) {
+  return page.evaluate(() => {
+    const parse = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = (node) => {
+      for (; node; node = node.parentElement) {
+        const colour = parse(getComputedStyle(node).backgroundColor);
+        if (colour.length === 3 || colour[3] === 1) return colour;
+      }
+      return [255, 255, 255];
+    };
+    const poor = [];
+    for (const node of document.querySelectorAll("body *")) {
+      if (![...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()) || !node.checkVisibility({ visibilityProperty: true })) continue;
+      const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
+      const ratio = (a + 0.05) / (b + 0.05);
+      if (ratio < 4.5) poor.push(`${node.tagName}.${node.className} ${ratio.toFixed(2)} ${node.textContent.slice(0, 30)}`);
+    }
+    return poor;
+  });
 }
 
 /** A float32 .npy file of two dimensions. */

@@ -209,7 +209,9 @@ fn lesson(seed: u32, length: u32) -> Lesson {
             .map(|t| tokens.get(t).copied().filter(|_| t > 4))
             .collect(),
         soft: (0..length as usize)
-            .map(|t| (t % 3 == 0 && t + 1 < length as usize).then(|| (vec![tokens[t + 1], 2, 200], vec![-0.3, -2.0, -4.0])))
+            .map(|t| {
+                (t % 3 == 0 && t + 1 < length as usize).then(|| (vec![tokens[t + 1], 2, 200], vec![-0.3, -2.0, -4.0]))
+            })
             .collect(),
         spans: vec![0..0; length as usize],
         text: String::new(),
@@ -304,7 +306,10 @@ fn the_gpu_trains_as_the_cpu_does() {
                 assert_eq!(losses.len(), stats.len());
                 for ((loss, top), [total, ce, divergence, first]) in losses.iter().zip(stats) {
                     for (a, b) in [(loss.total, total), (loss.ce, ce), (loss.divergence, divergence)] {
-                        assert!((a - f64::from(b)).abs() < 1e-4 * (1.0 + a.abs()), "{model}: {a} is not {b}");
+                        assert!(
+                            (a - f64::from(b)).abs() < 1e-4 * (1.0 + a.abs()),
+                            "{model}: {a} is not {b}"
+                        );
                     }
                     assert_eq!(f32::from(u8::from(*top)), first, "{model}");
                 }
@@ -316,7 +321,10 @@ fn the_gpu_trains_as_the_cpu_does() {
             worst = worst.max(apart(&pair.a, &trained.gradient[0]));
             worst = worst.max(apart(&pair.b, &trained.gradient[1]));
         }
-        println!("{model}: {} pairs, gradients {worst:.1e} from the CPU's", gradient.len());
+        println!(
+            "{model}: {} pairs, gradients {worst:.1e} from the CPU's",
+            gradient.len()
+        );
         assert!(worst < 1e-4, "{model}: {worst}");
         let tokens = &lessons[1].tokens;
         let logits = block_on(on_gpu.logits(tokens, true)).unwrap();
@@ -352,10 +360,7 @@ fn what_must_not_change_does_not() {
         teachers: &agreeing,
     };
     trainer.zero();
-    let dense = Objective {
-        ce: 0.0,
-        ..objective
-    };
+    let dense = Objective { ce: 0.0, ..objective };
     let stats = block_on(trainer.accumulate(&[example], &dense, 1.0)).unwrap();
     assert!(stats[0].iter().all(|s| s[2].abs() < 1e-5), "{stats:?}");
     assert!(block_on(trainer.step(&ADAM)).unwrap() < 1e-4);
@@ -370,10 +375,18 @@ fn what_must_not_change_does_not() {
     for (lessons, at_a_time) in [(&lessons, 4), (&lessons, 1), (&lessons, 3), (&more, 5)] {
         trainer.zero();
         for some in lessons.chunks(at_a_time) {
-            with_examples(some, |examples| block_on(trainer.accumulate(examples, &objective, 0.05))).unwrap();
+            with_examples(some, |examples| {
+                block_on(trainer.accumulate(examples, &objective, 0.05))
+            })
+            .unwrap();
         }
         let pairs = block_on(trainer.read(Memory::Gradient)).unwrap();
-        gradients.push(pairs.iter().flat_map(|p| [p.a.clone(), p.b.clone()].concat()).collect::<Vec<f32>>());
+        gradients.push(
+            pairs
+                .iter()
+                .flat_map(|p| [p.a.clone(), p.b.clone()].concat())
+                .collect::<Vec<f32>>(),
+        );
     }
     for other in &gradients[1..] {
         assert!(apart(other, &gradients[0]) < 1e-6, "{}", apart(other, &gradients[0]));
@@ -481,7 +494,10 @@ fn a_session_on_the_gpu_goes_on_and_its_adapter_does_what_was_trained() {
     second.resume(&kept).unwrap();
     for step in &curve[3..] {
         let other = block_on(second.advance()).unwrap().unwrap();
-        assert!((other.loss - step.loss).abs() < 1e-6 * step.loss.max(1.0), "{other:?} {step:?}");
+        assert!(
+            (other.loss - step.loss).abs() < 1e-6 * step.loss.max(1.0),
+            "{other:?} {step:?}"
+        );
     }
     // The CPU goes on from the GPU's checkpoint.
     let mut third = block_on(Session::new(plan(&file), &source, lessons(12), settings.clone())).unwrap();
@@ -499,7 +515,11 @@ fn a_session_on_the_gpu_goes_on_and_its_adapter_does_what_was_trained() {
     block_on(student.attach(read, 1.0)).unwrap();
     let runner = block_on(student.logits(&tokens)).unwrap();
     let furthest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    println!("runner and trainer differ by {:.1e}, base and trained by {:.1e}", furthest(&runner, &trained), furthest(&base, &trained));
+    println!(
+        "runner and trainer differ by {:.1e}, base and trained by {:.1e}",
+        furthest(&runner, &trained),
+        furthest(&base, &trained)
+    );
     assert!(furthest(&runner, &trained) < 1e-4 && furthest(&base, &trained) > 1e-2);
     // Another student's adapter is not put in its place.
     let wrong = Adapter {

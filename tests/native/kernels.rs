@@ -141,64 +141,73 @@ fn matvec() {
     });
 }
 
-#[test]
-fn matmul() {
-    check(Kernel::Matmul, |_| {
-        let mut list = Vec::new();
-        for (i, &t) in BLOCK_TYPES.iter().enumerate() {
-            let seed = i as u64;
-            let [a, b] = columns(t);
-            list.push(cases::matmul(seed, t, 1, 13, a, Extras::default()));
-            list.push(cases::matmul(
-                seed,
-                t,
-                37,
-                70,
-                b,
-                Extras {
-                    bias: true,
-                    ..Extras::default()
-                },
-            ));
-        }
-        for (seed, rank, turn) in [(74, 8, false), (75, 24, true)] {
-            let beside = Extras {
-                rank,
-                turn,
+fn matmul_cases() -> Vec<Case> {
+    let mut list = Vec::new();
+    for (i, &t) in BLOCK_TYPES.iter().enumerate() {
+        let seed = i as u64;
+        let [a, b] = columns(t);
+        list.push(cases::matmul(seed, t, 1, 13, a, Extras::default()));
+        list.push(cases::matmul(
+            seed,
+            t,
+            37,
+            70,
+            b,
+            Extras {
                 bias: true,
-                add: true,
                 ..Extras::default()
-            };
-            list.push(cases::matmul(seed, BlockType::Q4_0, 35, 66, 96, beside));
-        }
-        let scaled = Extras {
-            scaled: true,
+            },
+        ));
+    }
+    for (seed, rank, turn) in [(74, 8, false), (75, 24, true)] {
+        let beside = Extras {
+            rank,
+            turn,
+            bias: true,
+            add: true,
             ..Extras::default()
         };
-        list.push(cases::matmul(76, BlockType::F32, 5, 48, 40, scaled));
-        list.push(cases::matmul(
-            60,
-            BlockType::Q8_0,
-            64,
-            128,
-            64,
-            Extras {
-                add: true,
-                ..Extras::default()
-            },
-        ));
-        list.push(cases::matmul(
-            61,
-            BlockType::Q4_0,
-            33,
-            65,
-            160,
-            Extras {
-                spread: true,
-                ..Extras::default()
-            },
-        ));
-        list
+        list.push(cases::matmul(seed, BlockType::Q4_0, 35, 66, 96, beside));
+    }
+    let scaled = Extras {
+        scaled: true,
+        ..Extras::default()
+    };
+    list.push(cases::matmul(76, BlockType::F32, 5, 48, 40, scaled));
+    list.push(cases::matmul(
+        60,
+        BlockType::Q8_0,
+        64,
+        128,
+        64,
+        Extras {
+            add: true,
+            ..Extras::default()
+        },
+    ));
+    list.push(cases::matmul(
+        61,
+        BlockType::Q4_0,
+        33,
+        65,
+        160,
+        Extras {
+            spread: true,
+            ..Extras::default()
+        },
+    ));
+    list
+}
+
+#[test]
+fn matmul() {
+    check(Kernel::Matmul, |_| matmul_cases());
+}
+
+#[test]
+fn matmul_direct() {
+    check(Kernel::MatmulDirect, |_| {
+        matmul_cases().into_iter().map(cases::direct).collect()
     });
 }
 

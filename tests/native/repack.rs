@@ -2,7 +2,7 @@
 
 use understudy::format::repack::{groups, repack_row, row_words, weights8};
 use understudy::format::{BlockType, dequantize};
-use understudy::gpu::cases::Numbers;
+use understudy::gpu::cases::{Numbers, weights};
 
 #[test]
 fn repacked_rows_decode_to_the_same_bits() {
@@ -20,7 +20,7 @@ fn repacked_rows_decode_to_the_same_bits() {
         (BlockType::Q6_K, 512),
     ] {
         let rows = 5;
-        let weights = Numbers(columns as u64).weights(block_type, rows, columns);
+        let weights = weights(&mut Numbers(columns as u64), block_type, rows, columns);
         let bytes = weights.bytes.len() / rows;
         let mut words = vec![u32::MAX; row_words(block_type, columns)];
         let mut expected = vec![0.0; columns];

@@ -152,7 +152,7 @@ fn every_file_of_the_shader_folder_is_in_the_table() {
             source.starts_with(&format!("// {}", kernel.name())),
             "{name} starts with its formula"
         );
-        let twin = format!("{}/src/cpu/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+        let twin = format!("{}/src/cpu/{}.rs", env!("CARGO_MANIFEST_DIR"), kernel.twin());
         assert!(std::path::Path::new(&twin).exists(), "{name} has no twin");
     }
     for entry in std::fs::read_dir(format!("{root}/lib")).unwrap() {

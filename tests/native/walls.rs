@@ -67,7 +67,10 @@ fn only_the_gpu_room_knows_wgpu_and_only_the_web_room_knows_the_browser() {
             .to_string();
         for line in code(&text) {
             // Burn calls its own room so too.
-            let own = line.replace("burn::backend::wgpu::", "").replace("burn::tensor::wgpu::", "").replace("cubecl::wgpu::", "");
+            let own = line
+                .replace("burn::backend::wgpu::", "")
+                .replace("burn::tensor::wgpu::", "")
+                .replace("cubecl::wgpu::", "");
             assert!(room.starts_with("gpu") || !own.contains("wgpu::"), "{room}: {line}");
             assert!(
                 room.starts_with("web") || !line.contains("wasm_bindgen::"),

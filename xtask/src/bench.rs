@@ -67,6 +67,8 @@ fn native(places: &Places) -> Result<Part> {
             "understudy",
             "--example",
             "bench",
+            "--features",
+            "teach",
             "--",
             "--json",
         ])

@@ -5,7 +5,7 @@
 //! dist/www/                         every file of www/
 //! dist/wasm/understudy.js           the glue of wasm-bindgen, with understudy_bg.wasm and understudy.d.ts beside it
 //! dist/wasm/understudy_teach.js     the same of the build that also teaches
-//! dist/vendor/                      the page's libraries, one ES module each
+//! dist/vendor/                      the page's libraries, one ES module each, and a style sheet
 //! dist/students/                    the bundled student, and students.json with its name and size
 //! ```
 
@@ -20,6 +20,9 @@ use std::process::Command;
 const VENDOR: &[(&str, &str)] = &[
     ("marked/lib/marked.esm.js", "marked.js"),
     ("dompurify/dist/purify.es.mjs", "purify.js"),
+    ("uplot/dist/uPlot.esm.js", "uplot.js"),
+    ("uplot/dist/uPlot.min.css", "uplot.css"),
+    ("fflate/esm/browser.js", "fflate.js"),
 ];
 
 /// The students that come with the page: the file in the repository, the name in dist/students/, the name people read, and

@@ -104,10 +104,7 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
         seed,
         &["--minutes", &wish.minutes[0], "--batch", "4096"],
     )?;
-    let (student, start) = (
-        at("student/weights.safetensors"),
-        at("teacher-first/start.safetensors"),
-    );
+    let (student, start) = (at("student/weights.safetensors"), at("teacher-first/start.safetensors"));
     rooms.python("grow.py", &[STUDENT, text(&student)?, TEACHER, text(&start)?])?;
     let (once, twice) = (at("student/training.json"), at("teacher-first/training.json"));
     let first_weights = at("teacher-first/weights.safetensors");

@@ -176,7 +176,16 @@ fn format(places: &Places) -> Result<Outcome> {
 fn clippy_native(places: &Places) -> Result<Outcome> {
     as_one(&mut cargo(
         places,
-        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            "teach",
+            "--",
+            "-D",
+            "warnings",
+        ],
     ))
 }
 
@@ -189,6 +198,8 @@ fn clippy_wasm(places: &Places) -> Result<Outcome> {
         "--lib",
         "--test",
         "web",
+        "--features",
+        "teach",
         "--target",
         setup::WASM,
     ];
@@ -205,6 +216,8 @@ fn native(places: &Places) -> Result<Outcome> {
                 "nextest",
                 "run",
                 "--workspace",
+                "--features",
+                "teach",
                 "--no-fail-fast",
                 "--success-output=immediate",
             ],
@@ -215,6 +228,8 @@ fn native(places: &Places) -> Result<Outcome> {
             &[
                 "test",
                 "--workspace",
+                "--features",
+                "teach",
                 "--lib",
                 "--bins",
                 "--tests",
@@ -235,7 +250,10 @@ fn has_nextest() -> bool {
 }
 
 fn doc(places: &Places) -> Result<Outcome> {
-    as_counted(&mut cargo(places, &["test", "--workspace", "--doc"]), true)
+    as_counted(
+        &mut cargo(places, &["test", "--workspace", "--features", "teach", "--doc"]),
+        true,
+    )
 }
 
 /// The trainer's libraries come from a registry and are large: where they cannot be had, that is said by name.
@@ -274,6 +292,11 @@ fn wasm(places: &Places) -> Result<Outcome> {
             "understudy",
             "--test",
             "web",
+            "--features",
+            "teach",
+            "--profile",
+            // The page's own: Burn without optimization is too large for a browser to start.
+            "teach",
             "--target",
             setup::WASM,
         ],

@@ -1,7 +1,8 @@
 //! Cases of the kernels that training needs.
 
 use super::{
-    Case, Kernel, NMSE, Numbers, flag, groups, lora_constants, packed, padded, read, row_words, state, write_f32,
+    Case, Kernel, NMSE, Numbers, flag, groups, lora_constants, packed, padded, read, row_words, state, weights,
+    write_f32,
 };
 use crate::cpu;
 use crate::cpu::adamw::{AdamStep, AdamW};
@@ -39,7 +40,7 @@ pub fn matmul_back(
     add: bool,
 ) -> Case {
     let mut numbers = Numbers(seed);
-    let w = numbers.weights(block_type, rows, columns);
+    let w = weights(&mut numbers, block_type, rows, columns);
     let dy = numbers.vector(tokens * rows);
     let parts = parts(rows, false);
     let a = numbers.vector(parts.count * rank * columns);
@@ -165,7 +166,14 @@ pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Ob
         let top = row.iter().all(|z| *z <= row[target as usize]);
         stats.extend([one.total as f32, one.ce as f32, one.divergence as f32, flag(top) as f32]);
         let at = r * k..(r + 1) * k;
-        about.push(prepare(target, teacher, &objective, weight as f32, &mut ids[at.clone()], &mut logprobs[at]));
+        about.push(prepare(
+            target,
+            teacher,
+            &objective,
+            weight as f32,
+            &mut ids[at.clone()],
+            &mut logprobs[at],
+        ));
     }
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(&about);
     let mut constants = vec![("VOCABULARY", vocabulary as f64), ("WG", 16.0)];
