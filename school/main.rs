@@ -250,7 +250,7 @@ fn run() -> Result<()> {
         "traces" => {
             let order = traces::Order {
                 desk: words.number("rows", 300)? as usize,
-                known: words.number("known", 80)? as usize,
+                known: words.number("known", 100)? as usize,
                 apart: words.number("apart", 80)? as usize,
                 seed,
             };
