@@ -165,7 +165,7 @@ def main():
     p.add_argument("--decay", type=float, default=0.0)
     p.add_argument("--hard", type=float, default=0.3, help="share of cross-entropy where the teacher told probabilities")
     p.add_argument("--batch", type=int, default=8)
-    p.add_argument("--steps", type=int, default=100)
+    p.add_argument("--steps", type=int, default=300)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args()
