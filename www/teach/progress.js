@@ -63,7 +63,7 @@ export class Progress {
       ["Held-out loss", short(held?.ce) || "none yet", this.before ? `${short(this.before.ce)} before teaching` : ""],
       ["Speed", ms ? `${rate((1000 * tokens) / ms)} tokens/s` : "none yet", ms ? `${duration(ms / recent.length)} a step` : ""],
       ["Time left", state === "finished" || state === "stopped" ? "none" : ms ? duration(left) : "not known yet", ""],
-      ["Memory", last?.memory_bytes ? size(last.memory_bytes) : "not known yet", "of the device"],
+      ["Memory", last?.memory_bytes ? size(last.memory_bytes) : last ? "none" : "not known yet", last && !last.memory_bytes ? "of the device: the CPU engine teaches" : "of the device"],
     ]);
     const words = /** @type {Record<string, string>} */ ({
       training: step === 0 ? "The first step is on its way." : "The student is being taught. The chat can be used meanwhile.",
