@@ -204,7 +204,9 @@ impl Teacher {
         let gpu = meet(&options, true, &mut notes).await.filter(|gpu| {
             let slower = gpu.is_software() && !forced;
             if slower {
-                notes.push("The adapter computes on the CPU itself: the CPU engine teaches several times as fast.".into());
+                notes.push(
+                    "The adapter computes on the CPU itself: the CPU engine teaches several times as fast.".into(),
+                );
             }
             !slower
         });
