@@ -1,8 +1,8 @@
-//! `bench [--json FILE] [--write FOLDER]`: what decoding, prefill and loading cost on this machine, on the GPU and on the CPU
+//! `bench [--json FILE] [--write FOLDER] [--only answers|training|memory]`: what decoding, prefill and loading cost on this machine, on the GPU and on the CPU
 //! engine, for a small trained model of the kit, the bundled student, and random students of SmolLM2-135M's shape.
 //! `--write` only writes the random students into a folder, for the bench in the browser. Built with `--features teach` it
-//! measures training too, beside prefill of the same length; `--memory` then adds what a step of a student of Qwen2.5-0.5B's
-//! shape takes (minutes on a software adapter).
+//! measures training too, beside prefill of the same length; `--only memory` measures what a step of a student of Qwen2.5-0.5B's
+//! shape takes (minutes on a software adapter). Rows are said on stderr as they come.
 
 mod common;
 
@@ -221,47 +221,78 @@ mod teach {
     }
 }
 
+/// Rows that were measured; each is said at once, since the last may be minutes away.
+#[derive(Default)]
+struct Rows(Vec<Value>);
+
+impl Rows {
+    fn extend(&mut self, rows: Vec<Value>) {
+        for row in rows {
+            eprintln!(
+                "{:<12} {:<20} {:<28} {:>12.3} {}",
+                row["runner"].as_str().unwrap_or_default(),
+                row["student"].as_str().unwrap_or_default(),
+                row["measure"].as_str().unwrap_or_default(),
+                row["value"].as_f64().unwrap_or_default(),
+                row["unit"].as_str().unwrap_or_default(),
+            );
+            self.0.push(row);
+        }
+    }
+}
+
+/// Decoding, prefill and loading: the kit's small student, the bundled one, and the random ones in `random`.
+fn answers(random: &[(String, PathBuf)], rows: &mut Rows) -> Result<(), Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let kit = std::env::var_os("UNDERSTUDY_KIT").map_or(root.join("../shared/kit"), PathBuf::from);
+    let mut students = vec![("bundled".to_string(), root.join("school/models/understudy-pip.gguf"))];
+    let stories = kit.join("models/stories260K-ffn192-Q8_0.gguf");
+    if stories.exists() {
+        students.insert(0, ("stories260K Q8_0".into(), stories));
+    } else {
+        eprintln!("the kit is absent: stories260K is not measured");
+    }
+    students.extend_from_slice(random);
+    let gpu = pollster::block_on(Gpu::meet(&GpuOptions {
+        subgroups: true,
+        ..GpuOptions::default()
+    }));
+    match &gpu {
+        Ok(gpu) => eprintln!("{}", gpu.words()),
+        Err(error) => eprintln!("{error} Only the CPU engine is measured."),
+    }
+    for (name, path) in &students {
+        if let Ok(gpu) = &gpu {
+            rows.extend(measure(name, "native GPU", path, Some(gpu))?);
+        }
+        rows.extend(measure(name, "native CPU", path, None)?);
+    }
+    Ok(())
+}
+
 fn main() {
     common::run(|| {
-        let arguments = Arguments::parse(&["json", "write"], &["memory"])?;
+        let arguments = Arguments::parse(&["json", "write", "only"], &[])?;
         if let Some(folder) = arguments.value("write") {
             write_random(Path::new(folder))?;
             return Ok(());
         }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let kit = std::env::var_os("UNDERSTUDY_KIT").map_or(root.join("../shared/kit"), PathBuf::from);
-        let mut students = vec![("bundled".to_string(), root.join("school/models/understudy-pip.gguf"))];
-        let stories = kit.join("models/stories260K-ffn192-Q8_0.gguf");
-        if stories.exists() {
-            students.insert(0, ("stories260K Q8_0".into(), stories));
-        } else {
-            eprintln!("the kit is absent: stories260K is not measured");
-        }
-        students.extend(write_random(&std::env::temp_dir().join("understudy-bench"))?);
-        let gpu = pollster::block_on(Gpu::meet(&GpuOptions {
-            subgroups: true,
-            ..GpuOptions::default()
-        }));
-        match &gpu {
-            Ok(gpu) => eprintln!("{}", gpu.words()),
-            Err(error) => eprintln!("{error} Only the CPU engine is measured."),
-        }
-        let mut rows = Vec::new();
-        for (name, path) in &students {
-            if let Ok(gpu) = &gpu {
-                rows.extend(measure(name, "native GPU", path, Some(gpu))?);
-            }
-            rows.extend(measure(name, "native CPU", path, None)?);
+        let only = arguments.value("only");
+        let random = write_random(&std::env::temp_dir().join("understudy-bench"))?;
+        let mut rows = Rows::default();
+        if only.is_none_or(|part| part == "answers") {
+            answers(&random, &mut rows)?;
         }
         #[cfg(feature = "teach")]
         {
-            let (name, path) = &students[students.len() - 2];
-            rows.extend(teach::measure(name, path, 256, 2)?);
-            if arguments.flag("memory") {
+            if only.is_none_or(|part| part == "training") {
+                rows.extend(teach::measure(&random[0].0, &random[0].1, 256, 2)?);
+            }
+            if only == Some("memory") {
                 rows.extend(teach::memory()?);
             }
         }
-        let text = serde_json::to_string_pretty(&rows)?;
+        let text = serde_json::to_string_pretty(&rows.0)?;
         match arguments.value("json") {
             Some(file) => std::fs::write(file, text)?,
             None => println!("{text}"),

@@ -98,10 +98,15 @@ fn errors_carry_code_and_hint() {
     assert!(get("message").is_some_and(|message| message.contains('9')));
 }
 
+#[cfg(feature = "teach")]
+#[path = "shared/oracle.rs"]
+mod oracle;
+
 /// A training on the GPU beside one on the CPU: losses, gradients, steps of the optimizer.
 #[cfg(feature = "teach")]
 mod teach {
     use super::BUNDLED;
+    use super::oracle::{self, Sequence, apart, objective, safetensors, teachers};
     use understudy::cpu::loss::Teacher;
     use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
     use understudy::distill::gpu::GpuTrainer;
@@ -113,12 +118,6 @@ mod teach {
     use understudy::gpu::{Gpu, GpuOptions, cases};
     use understudy::model::Plan;
     use wasm_bindgen_test::{console_log, wasm_bindgen_test};
-
-    fn apart(a: &[f32], b: &[f32]) -> f64 {
-        let square = |v: f32| f64::from(v).powi(2);
-        let distance: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-        (distance / b.iter().map(|b| square(*b)).sum::<f64>().max(1e-20)).sqrt()
-    }
 
     #[wasm_bindgen_test]
     async fn the_gpu_trains_as_the_cpu_does_in_the_browser() {
@@ -227,5 +226,99 @@ mod teach {
             );
             assert!((a - b).abs() < 1e-4 * b);
         }
+    }
+
+    const MODEL: &[u8] = include_bytes!("data/oracle/llama32-Q4_0.gguf");
+    const INPUTS: &[u8] = include_bytes!("data/oracle/inputs.safetensors");
+    const START: &[u8] = include_bytes!("data/oracle/llama32-lora-init.safetensors");
+    const GRADIENT: &[u8] = include_bytes!("data/oracle/llama32-Q4_0-jsd_0.5-grads.safetensors");
+    const EXPECTED: &str = include_str!("data/oracle/llama32-Q4_0.json");
+
+    /// One accumulated batch of the oracle's sequences; the mean loss.
+    async fn batch(trainer: &mut GpuTrainer, sequences: &[Sequence], kind: &str) -> f64 {
+        let count: usize = sequences.iter().map(|s| s.targets.iter().flatten().count()).sum();
+        let teachers: Vec<Vec<Teacher>> = sequences.iter().map(|s| teachers(s, kind)).collect();
+        let examples: Vec<Example> = sequences
+            .iter()
+            .zip(&teachers)
+            .map(|(s, teachers)| Example {
+                tokens: &s.tokens,
+                targets: &s.targets,
+                teachers,
+            })
+            .collect();
+        trainer.zero();
+        let stats = trainer
+            .accumulate(&examples, &objective(kind), 1.0 / count as f64)
+            .await
+            .expect("the device answers");
+        stats.iter().flatten().map(|s| f64::from(s[0])).sum::<f64>() / count as f64
+    }
+
+    /// Thirteen losses with the length of every gradient, one gradient as a whole, and ten steps of AdamW, as PyTorch has them.
+    #[wasm_bindgen_test]
+    async fn losses_gradients_and_a_curve_are_the_oracles_in_the_browser() {
+        understudy::web::teach::start();
+        let options = GpuOptions {
+            all_features: true,
+            ..GpuOptions::default()
+        };
+        let gpu = Gpu::meet(&options).await.expect("an adapter");
+        let device = share(&gpu).expect("Burn takes the device");
+        let plan = Plan::new(&Gguf::from_bytes(MODEL).expect("a GGUF file")).expect("a plan");
+        let (source, shape) = (Bytes(MODEL.to_vec()), oracle::shape(8, 16.0));
+        let room = Room { rows: 64, named: 8 };
+        let mut trainer = GpuTrainer::new(&gpu, &device, plan, &source, 64, &shape, 1, room, |_| Ok(()))
+            .await
+            .expect("the device answers");
+        let sequences = oracle::sequences(&safetensors(INPUTS));
+        let (first, gradient) = (safetensors(START), safetensors(GRADIENT));
+        let mut pairs = trainer.read(Memory::Values).await.expect("the device answers");
+        let expected: serde_json::Value = serde_json::from_str(EXPECTED).expect("JSON");
+        let (mut worst, mut kinds) = ([0.0_f64; 4], 0);
+        for (kind, row) in expected.as_object().expect("an object") {
+            oracle::init_pairs(pairs.iter_mut(), &first, false);
+            trainer.set_pairs(&pairs);
+            let theirs = row["loss"].as_f64().expect("a number");
+            let ours = batch(&mut trainer, &sequences, kind).await;
+            worst[0] = worst[0].max((ours - theirs).abs() / theirs);
+            for pair in trainer.read(Memory::Gradient).await.expect("the device answers") {
+                let base = pair.base.strip_suffix(".weight").expect("a weight");
+                for (half, values) in [("lora_a", &pair.a), ("lora_b", &pair.b)] {
+                    let key = format!("{base}.{half}");
+                    let norm = values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+                    let theirs = row["grad_norms"][&key].as_f64().expect("a number");
+                    worst[1] = worst[1].max((norm - theirs).abs() / theirs);
+                    if kind == "jsd_0.5" {
+                        worst[2] = worst[2].max(apart(values, &oracle::floats(&gradient[&key])));
+                    }
+                }
+            }
+            kinds += 1;
+        }
+        // The curve starts with B = 0, and with an optimizer that remembers nothing: no step was made so far.
+        oracle::init_pairs(pairs.iter_mut(), &first, true);
+        trainer.set_pairs(&pairs);
+        let adam = AdamW {
+            rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            decay: 0.01,
+            clip: None,
+        };
+        let curve = expected["ce"]["train_adamw"].as_array().expect("a list");
+        for (step, theirs) in curve.iter().enumerate() {
+            let ours = batch(&mut trainer, &sequences, "ce").await;
+            let theirs = theirs.as_f64().expect("a number");
+            worst[3] = worst[3].max((ours - theirs).abs() / theirs);
+            if step + 1 < curve.len() {
+                trainer.step(&adam).await.expect("the device answers");
+            }
+        }
+        let words = worst.map(|w| format!("{w:.1e}")).join(", ");
+        console_log!("{kinds} losses, norms, a gradient, a curve of {}: {words}", curve.len());
+        assert_eq!((kinds, curve.len()), (13, 11));
+        assert!(worst.iter().all(|w| *w < 1e-4), "{words}");
     }
 }

@@ -1,7 +1,7 @@
 //! A training step on the GPU, Burn's graph over the runner's shaders, against the kit's oracle and against the CPU's.
 
 use crate::kit;
-use crate::trainer::{Sequence, apart, floats, init_pairs, objective, sequences, shape};
+use crate::oracle::{Sequence, apart, floats, init_pairs, objective, sequences, shape, teachers};
 use pollster::block_on;
 use understudy::cpu::loss::Teacher;
 use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
@@ -50,19 +50,6 @@ fn trainer(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room) -> GpuTrainer {
 }
 
 const ROOM: Room = Room { rows: 128, named: 8 };
-
-fn teachers<'a>(s: &'a Sequence, kind: &str) -> Vec<Teacher<'a>> {
-    let k = s.ids.len() / s.tokens.len();
-    let one = |t: usize| match kind {
-        "ce" => Teacher::Text,
-        kind if kind.starts_with("topk") || kind == "mix" => Teacher::Sparse {
-            ids: &s.ids[t * k..(t + 1) * k],
-            logprobs: &s.logprobs[t * k..(t + 1) * k],
-        },
-        _ => Teacher::Dense(&s.dense[t * 512..(t + 1) * 512]),
-    };
-    (0..s.tokens.len()).map(one).collect()
-}
 
 /// One accumulated batch of both sequences, side by side or one after the other; the mean loss.
 fn batch(trainer: &mut GpuTrainer, sequences: &[Sequence], kind: &str, together: bool) -> f64 {
@@ -114,7 +101,7 @@ fn losses_gradients_and_curves_are_the_oracles_on_the_gpu() {
     let Some(gpu) = meet(name) else { return };
     let expected: serde_json::Value =
         serde_json::from_slice(&std::fs::read(kit.join("oracle/expected.json")).unwrap()).unwrap();
-    let sequences = sequences(&kit);
+    let sequences = sequences(&kit::read_safetensors(&kit.join("oracle/inputs.safetensors")));
     let (mut worst, mut combinations, mut curves) = ([0.0_f64; 5], 0, 0);
     for (model, kinds) in expected["results"].as_object().unwrap() {
         let file = std::fs::read(kit.join(format!("models/{model}.gguf"))).unwrap();

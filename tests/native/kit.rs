@@ -43,17 +43,7 @@ pub fn read_npy_f32(path: &Path) -> (Vec<usize>, Vec<f32>) {
 
 /// A `.safetensors` file: each tensor's bytes, by name.
 pub fn read_safetensors(path: &Path) -> HashMap<String, Vec<u8>> {
-    let bytes = std::fs::read(path).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    header
-        .into_iter()
-        .filter(|(name, _)| name != "__metadata__")
-        .map(|(name, entry)| {
-            let at = |i: usize| 8 + length + entry["data_offsets"][i].as_u64().unwrap() as usize;
-            (name, bytes[at(0)..at(1)].to_vec())
-        })
-        .collect()
+    crate::oracle::safetensors(&std::fs::read(path).unwrap())
 }
 
 /// An `.xz` file, unpacked by the system's tool.

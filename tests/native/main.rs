@@ -20,3 +20,6 @@ mod text;
 mod traces;
 mod trainer;
 mod walls;
+
+#[path = "../shared/oracle.rs"]
+mod oracle;

@@ -2,98 +2,19 @@
 //! through the whole network; and what must not change.
 
 use crate::kit;
+use crate::oracle::{Sequence, apart, floats, init_pairs, objective, sequences, shape, teachers};
 use std::collections::HashMap;
 use understudy::cpu::loss::Teacher;
 use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
-use understudy::distill::{Divergence, Objective, Tail};
+use understudy::distill::Objective;
 use understudy::format::Gguf;
-use understudy::format::adapter::Pair;
 use understudy::format::source::Bytes;
 use understudy::model::Plan;
 use understudy::student::Student;
 
-pub fn shape(rank: usize, alpha: f32) -> Shape {
-    Shape {
-        rank,
-        alpha,
-        last_layers: None,
-        modules: Vec::new(),
-    }
-}
-
 fn trainer(file: &[u8], shape: &Shape) -> Trainer {
     let plan = Plan::new(&Gguf::from_bytes(file).unwrap()).unwrap();
     pollster::block_on(Trainer::new(plan, &Bytes(file.to_vec()), 64, shape, 1)).unwrap()
-}
-
-pub fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect()
-}
-
-fn whole(bytes: &[u8]) -> Vec<i32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| i32::from_le_bytes(b.try_into().unwrap()))
-        .collect()
-}
-
-/// The two sequences of the oracle.
-pub struct Sequence {
-    pub tokens: Vec<u32>,
-    pub targets: Vec<Option<u32>>,
-    pub dense: Vec<f32>,
-    pub ids: Vec<u32>,
-    pub logprobs: Vec<f32>,
-}
-
-pub fn sequences(kit: &std::path::Path) -> Vec<Sequence> {
-    let inputs = kit::read_safetensors(&kit.join("oracle/inputs.safetensors"));
-    (0..2)
-        .map(|seq| {
-            let of = |name: &str| &inputs[&format!("seq{seq}.{name}")];
-            let labels = whole(of("labels"));
-            Sequence {
-                tokens: whole(of("tokens")).iter().map(|t| *t as u32).collect(),
-                // The row of a position predicts the next label.
-                targets: (1..=labels.len())
-                    .map(|t| labels.get(t).filter(|l| **l >= 0).map(|l| *l as u32))
-                    .collect(),
-                dense: floats(of("teacher_logits")),
-                ids: whole(of("topk_ids")).iter().map(|t| *t as u32).collect(),
-                logprobs: floats(of("topk_logprobs")),
-            }
-        })
-        .collect()
-}
-
-pub fn objective(kind: &str) -> Objective {
-    let of = |ce, divergence, temperature, tail| Objective {
-        ce,
-        divergence,
-        temperature,
-        tail,
-    };
-    let fkl = Divergence::ForwardKl;
-    match kind {
-        "ce" => of(1.0, fkl, 1.0, Tail::Bucket),
-        "fkl" | "topk_tail" => of(0.0, fkl, 1.0, Tail::Bucket),
-        "fkl_T2" => of(0.0, fkl, 2.0, Tail::Bucket),
-        "rkl" => of(0.0, Divergence::ReverseKl, 1.0, Tail::Bucket),
-        "topk_renorm" => of(0.0, fkl, 1.0, Tail::Renormalized),
-        "topk_teacher_renorm" => of(0.0, fkl, 1.0, Tail::TeacherRenormalized),
-        "mix" => of(0.3, fkl, 1.0, Tail::Bucket),
-        jsd => of(
-            0.0,
-            Divergence::Jsd {
-                beta: jsd.strip_prefix("jsd_").unwrap().parse().unwrap(),
-            },
-            1.0,
-            Tail::Bucket,
-        ),
-    }
 }
 
 /// One accumulated batch of both sequences; the mean loss.
@@ -102,17 +23,7 @@ fn batch(trainer: &mut Trainer, sequences: &[Sequence], kind: &str) -> f64 {
     trainer.zero();
     let mut sum = 0.0;
     for s in sequences {
-        let k = s.ids.len() / s.tokens.len();
-        let teachers: Vec<Teacher> = (0..s.tokens.len())
-            .map(|t| match kind {
-                "ce" => Teacher::Text,
-                k0 if k0.starts_with("topk") || k0 == "mix" => Teacher::Sparse {
-                    ids: &s.ids[t * k..(t + 1) * k],
-                    logprobs: &s.logprobs[t * k..(t + 1) * k],
-                },
-                _ => Teacher::Dense(&s.dense[t * 512..(t + 1) * 512]),
-            })
-            .collect();
+        let teachers = teachers(s, kind);
         let example = Example {
             tokens: &s.tokens,
             targets: &s.targets,
@@ -127,25 +38,6 @@ fn init(trainer: &mut Trainer, start: &HashMap<String, Vec<u8>>, zero_b: bool) {
     init_pairs(trainer.pairs.iter_mut().map(|trained| &mut trained.pair), start, zero_b);
 }
 
-/// The oracle's first numbers.
-pub fn init_pairs<'a>(pairs: impl Iterator<Item = &'a mut Pair>, start: &HashMap<String, Vec<u8>>, zero_b: bool) {
-    for pair in pairs {
-        let base = pair.base.strip_suffix(".weight").unwrap();
-        pair.a = floats(&start[&format!("{base}.lora_a")]);
-        pair.b = floats(&start[&format!("{base}.lora_b")]);
-        if zero_b {
-            pair.b.fill(0.0);
-        }
-    }
-}
-
-/// |a - b| / |b|.
-pub fn apart(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let of = |it: &mut dyn Iterator<Item = f32>| it.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    of(&mut a.iter().zip(b).map(|(a, b)| a - b)) / of(&mut b.iter().copied()).max(1e-12)
-}
-
 #[test]
 fn losses_gradients_and_curves_are_the_oracles() {
     let Some(kit) = kit::kit_dir() else {
@@ -153,7 +45,7 @@ fn losses_gradients_and_curves_are_the_oracles() {
     };
     let expected: serde_json::Value =
         serde_json::from_slice(&std::fs::read(kit.join("oracle/expected.json")).unwrap()).unwrap();
-    let sequences = sequences(&kit);
+    let sequences = sequences(&kit::read_safetensors(&kit.join("oracle/inputs.safetensors")));
     let (mut worst, mut curves) = ([0.0_f64; 6], 0);
     for (model, kinds) in expected["results"].as_object().unwrap() {
         let file = std::fs::read(kit.join(format!("models/{model}.gguf"))).unwrap();
@@ -270,7 +162,7 @@ fn gradients_are_finite_differences_through_the_network() {
     let Some(kit) = kit::kit_dir() else {
         return kit::skip("gradients_are_finite_differences_through_the_network");
     };
-    let sequences = &sequences(&kit)[1..];
+    let sequences = &sequences(&kit::read_safetensors(&kit.join("oracle/inputs.safetensors")))[1..];
     // Qwen 3 adds norms on q and k, Mistral another rotation's shape.
     for model in ["qwen3-Q8_0", "mistral-Q8_0", "smollm2-Q4_K_M"] {
         let file = std::fs::read(kit.join(format!("models/{model}.gguf"))).unwrap();
@@ -327,7 +219,7 @@ fn training_changes_the_adapter_and_nothing_else() {
     let Some(kit) = kit::kit_dir() else {
         return kit::skip("training_changes_the_adapter_and_nothing_else");
     };
-    let sequences = sequences(&kit);
+    let sequences = sequences(&kit::read_safetensors(&kit.join("oracle/inputs.safetensors")));
     let file = std::fs::read(kit.join("models/llama32-Q4_0.gguf")).unwrap();
     let mut student = pollster::block_on(Student::open(&Bytes(file.clone()), None, Some(64), |_, _| Ok(()))).unwrap();
     let ids = &sequences[0].tokens;
