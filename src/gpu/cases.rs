@@ -3,6 +3,7 @@
 //! The tests run these with awkward shapes; when a device is first met, [`self_test`] runs small ones, and a device whose
 //! answers are wrong gets the plainer kernels, or the CPU, instead of gibberish.
 
+pub mod recurrent;
 pub mod teach;
 
 use super::State;
@@ -802,6 +803,7 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         ),
         sample(8, 300, Sampling::GREEDY, 0, true),
     ];
+    cases.extend(recurrent::known_answers(lanes));
     for (i, &block_type) in block_types.iter().enumerate() {
         let seed = 100 + i as u64;
         cases.push(embed(seed, block_type, 5, 256, 3, 0));

@@ -4,10 +4,10 @@ use crate::gpu::{meet, tiers};
 use understudy::cpu::rope_append::Heads;
 use understudy::distill::Objective;
 use understudy::format::BlockType;
-use understudy::gpu::cases::{self, Case, Extras, teach};
+use understudy::gpu::cases::{self, Case, Extras, recurrent, teach};
 use understudy::gpu::kernels::Kernel;
 use understudy::gpu::pipelines::Pipelines;
-use understudy::model::{RopeStyle, Sampling};
+use understudy::model::{Mixing, Recurrent, RopeStyle, Sampling};
 
 const BLOCK_TYPES: [BlockType; 11] = [
     BlockType::F32,
@@ -312,6 +312,88 @@ fn sample() {
             list.push(cases::sample(10 + u64::from(draw), 3001, sampling, draw, draw % 4 == 0));
         }
         list
+    });
+}
+
+/// Heads of a state `(head_dim, state)`, with the convolution in front.
+fn heads(mixing: Mixing, heads: usize, head_dim: usize, groups: usize, state: usize) -> Recurrent {
+    Recurrent {
+        mixing,
+        channels: heads * head_dim + 2 * groups * state,
+        taps: 4,
+        heads,
+        head_dim,
+        groups,
+        state,
+    }
+}
+
+#[test]
+fn short_conv() {
+    check(Kernel::ShortConv, |_| {
+        let gated = recurrent::small(Mixing::ShortConv);
+        let wide = Recurrent {
+            channels: 136,
+            taps: 5,
+            ..gated
+        };
+        let plain = heads(Mixing::Mamba2, 3, 24, 1, 16);
+        let mut list = Vec::new();
+        for (i, position) in [0, 1, 2, 6].into_iter().enumerate() {
+            // A step of whole turns of the ring reads and writes one slot.
+            for rows in [1, 3, 7] {
+                let seed = 10 * i as u64 + rows as u64;
+                list.push(recurrent::short_conv(seed, gated, position, rows, false, 3));
+                list.push(recurrent::short_conv(seed, wide, position, rows, false, 3));
+                list.push(recurrent::short_conv(seed, plain, position, rows, true, 3));
+                list.push(recurrent::short_conv(seed, plain, position, rows, false, 1));
+            }
+        }
+        list
+    });
+}
+
+/// Cases of a state: awkward rows of a head, every width of a state, one token and many.
+fn scans(mixing: Mixing) -> Vec<Case> {
+    vec![
+        recurrent::scan(1, heads(mixing, 2, 20, 1, 32), 0, 1, 3, 16),
+        recurrent::scan(2, heads(mixing, 2, 20, 2, 32), 4, 1, 3, 64),
+        recurrent::scan(3, heads(mixing, 6, 12, 2, 64), 7, 9, 3, 16),
+        recurrent::scan(4, heads(mixing, 4, 64, 2, 128), 2, 70, 3, 64),
+        recurrent::scan(5, heads(mixing, 2, 36, 1, 256), 3, 5, 1, 16),
+        recurrent::scan(6, heads(mixing, 3, 24, 3, 16), 0, 33, 2, 8),
+    ]
+}
+
+#[test]
+fn mamba2() {
+    check(Kernel::Mamba2, |_| scans(Mixing::Mamba2));
+}
+
+#[test]
+fn delta_net() {
+    check(Kernel::DeltaNet, |_| scans(Mixing::DeltaNet));
+}
+
+#[test]
+fn gated_norm() {
+    check(Kernel::GatedNorm, |_| {
+        vec![
+            recurrent::gated_norm(1, heads(Mixing::Mamba2, 2, 20, 1, 32), 1, 16),
+            recurrent::gated_norm(2, heads(Mixing::Mamba2, 6, 12, 2, 64), 5, 64),
+            recurrent::gated_norm(3, heads(Mixing::DeltaNet, 6, 12, 2, 64), 3, 8),
+            recurrent::gated_norm(4, heads(Mixing::DeltaNet, 2, 100, 1, 32), 2, 64),
+        ]
+    });
+}
+
+#[test]
+fn sigmoid_gate() {
+    check(Kernel::SigmoidGate, |_| {
+        vec![
+            recurrent::sigmoid_gate(1, 1, 64, 16),
+            recurrent::sigmoid_gate(2, 5, 136, 0),
+        ]
     });
 }
 
