@@ -9,6 +9,7 @@ override KV_HEADS: u32;
 override HEAD: u32;
 override ROTARY: u32;
 override NEOX: bool = false;
+override GATED: bool = false; // each query head is followed by its gate, as wide as itself
 override QK_NORM: bool = false;
 override EPS: f32 = 0.0;
 override WG: u32 = 64u;
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (t >= state.rows) {
         return;
     }
-    let source = t * STRIDE + head * HEAD;
+    let source = t * STRIDE + (head + select(0u, min(head, HEADS), GATED)) * HEAD;
     let position = state.position + t;
     if (head >= HEADS + KV_HEADS) {
         let to = (position * KV_HEADS + head - HEADS - KV_HEADS) * HEAD;

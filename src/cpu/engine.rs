@@ -1,13 +1,15 @@
 //! Runs a plan on the CPU: the oracle of the GPU engine, and the fallback of browsers without WebGPU.
 
+use super::carried::Carried;
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
 use super::{Lora, Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
+use super::{delta_net, gated_norm, mamba2, short_conv, sigmoid_gate};
 use crate::error::Result;
 use crate::format::BlockType;
 use crate::format::source::Source;
 use crate::model::lora::{Change, Stack};
-use crate::model::{MatrixId, Plan, Sampling, Slot, Step};
+use crate::model::{MatrixId, Mixing, Plan, Sampling, Slot, Step};
 use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
@@ -24,6 +26,7 @@ pub struct Engine {
     turns: Vec<f32>,
     k_cache: Vec<Vec<f32>>,
     v_cache: Vec<Vec<f32>>,
+    carried: Carried,
     context: usize,
     slots: Slots,
     /// Attached adapters: for each changed matrix its A as weights, and the change.
@@ -44,6 +47,9 @@ struct Slots {
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     feed_forward: Vec<f32>,
+    mixed: Vec<f32>,
+    convolved: Vec<f32>,
+    scanned: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -55,6 +61,9 @@ impl Slots {
             Slot::Attended => &mut self.attended,
             Slot::GateUp => &mut self.gate_up,
             Slot::FeedForward => &mut self.feed_forward,
+            Slot::Mixed => &mut self.mixed,
+            Slot::Convolved => &mut self.convolved,
+            Slot::Scanned => &mut self.scanned,
             Slot::Logits => &mut self.logits,
         }
     }
@@ -96,10 +105,17 @@ impl Engine {
             None => None,
         };
         let turns = plan.config.turns(context, factors.as_deref());
-        let cache = vec![0.0; context * plan.config.kv_width()];
+        let cache: Vec<Vec<f32>> = plan
+            .config
+            .recurs
+            .iter()
+            .map(|recurs| vec![0.0; if *recurs { 0 } else { context * plan.config.kv_width() }])
+            .collect();
+        let cells = plan.config.recurs.iter().filter(|recurs| **recurs).count();
         Ok(Self {
-            k_cache: vec![cache.clone(); plan.config.layers],
-            v_cache: vec![cache; plan.config.layers],
+            carried: Carried::new(plan.config.recurrent.as_ref(), cells),
+            k_cache: cache.clone(),
+            v_cache: cache,
             plan,
             matrices,
             vectors,
@@ -146,17 +162,40 @@ impl Engine {
         self.context
     }
 
-    /// Sets where the next tokens go and how they are drawn; then come [`Engine::extend`] and [`Engine::decode`].
+    /// The most tokens, up to `most` that are known to be the same, from which it can go on.
+    pub fn resume(&self, most: usize) -> usize {
+        self.carried.resume(most, self.position)
+    }
+
+    /// Sets where the next tokens go, a position that [`Engine::resume`] gave, and how they are drawn; then come
+    /// [`Engine::extend`] and [`Engine::decode`].
     pub fn begin(&mut self, position: usize, sampling: Sampling, draw: u32) {
-        self.position = position;
+        self.go_to(position);
         self.sampling = sampling;
         self.draw = draw;
     }
 
+    fn go_to(&mut self, position: usize) {
+        self.carried.go_to(position, self.position);
+        self.position = position;
+    }
+
     /// Runs a chunk of at most [`CHUNK`] tokens. `last`: also draws the token that follows them.
     pub fn extend(&mut self, chunk: &[u32], last: bool) -> Option<u32> {
+        if !last {
+            self.forward(chunk);
+            return None;
+        }
+        let mut chunk = chunk;
+        if !self.carried.is_empty() && chunk.len() > 1 {
+            // The last token runs alone: the states in front of it are kept.
+            let (front, back) = chunk.split_at(chunk.len() - 1);
+            self.forward(front);
+            chunk = back;
+        }
+        self.carried.keep(self.position);
         self.forward(chunk);
-        last.then(|| self.draw_token(chunk.len() - 1))
+        Some(self.draw_token(chunk.len() - 1))
     }
 
     /// Runs the last drawn token and draws the next.
@@ -167,9 +206,14 @@ impl Engine {
 
     /// Logits `(T, V)` after each of `tokens`, from an empty cache.
     pub fn logits(&mut self, tokens: &[u32]) -> Vec<f32> {
-        self.position = 0;
+        self.logits_in_chunks(tokens, CHUNK)
+    }
+
+    /// As [`Engine::logits`], with chunks of `chunk` tokens.
+    pub fn logits_in_chunks(&mut self, tokens: &[u32], chunk: usize) -> Vec<f32> {
+        self.go_to(0);
         let mut all = Vec::with_capacity(tokens.len() * self.plan.config.vocabulary);
-        for chunk in tokens.chunks(CHUNK) {
+        for chunk in tokens.chunks(chunk) {
             self.forward(chunk);
             for row in 0..chunk.len() {
                 self.head(row);
@@ -179,9 +223,9 @@ impl Engine {
         all
     }
 
-    /// Logits `(V)` after one more token at `position`.
+    /// Logits `(V)` after one more token at `position`, which is 0 or follows what was run before.
     pub fn logits_at(&mut self, token: u32, position: usize) -> &[f32] {
-        self.position = position;
+        self.go_to(position);
         self.forward(&[token]);
         self.head(0);
         &self.slots.logits
@@ -230,6 +274,7 @@ impl Engine {
             head_dim: config.head_dim,
             rotary: config.rotary,
             style: config.rope_style,
+            gated: config.gated,
         };
         for step in &self.plan.body {
             match step {
@@ -352,6 +397,41 @@ impl Engine {
                         &mut marks,
                     );
                     combine::combine(1, config.head_dim, &parts, &marks, &mut self.slots.attended);
+                }
+                Step::SigmoidGate => {
+                    sigmoid_gate::sigmoid_gate(&self.slots.qkv, self.plan.width(Slot::Qkv), config.head_dim, config.query_width(), &mut self.slots.attended);
+                }
+                Step::ShortConv { cell, weights, bias } => {
+                    let shape = self.plan.recurrent();
+                    self.slots.convolved.resize(rows * shape.channels, 0.0);
+                    short_conv::short_conv(
+                        shape,
+                        &self.slots.mixed,
+                        &self.vectors[*weights],
+                        bias.map(|id| self.vectors[id].as_slice()),
+                        &mut self.carried.cell(*cell).conv,
+                        &mut self.slots.convolved,
+                    );
+                }
+                Step::Scan { cell, params } => {
+                    let shape = self.plan.recurrent();
+                    self.slots.scanned.resize(rows * shape.inner(), 0.0);
+                    let scan = match shape.mixing {
+                        Mixing::DeltaNet => delta_net::delta_net,
+                        Mixing::Mamba2 | Mixing::ShortConv => mamba2::mamba2,
+                    };
+                    scan(
+                        shape,
+                        &self.slots.convolved,
+                        &self.slots.mixed,
+                        &self.vectors[*params],
+                        &mut self.carried.cell(*cell).scan,
+                        &mut self.slots.scanned,
+                    );
+                }
+                Step::GatedNorm { gain } => {
+                    let gain = &self.vectors[*gain];
+                    gated_norm::gated_norm(self.plan.recurrent(), &self.slots.mixed, gain, epsilon, &mut self.slots.scanned);
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 pub mod adamw;
 pub mod attend;
+pub mod carried;
 pub mod combine;
 pub mod delta_net;
 pub mod embed;

@@ -16,11 +16,13 @@ pub struct Heads {
     pub rotary: usize,
     /// Which elements are turned together.
     pub style: RopeStyle,
+    /// Each query head is followed by its gate, which is left to `sigmoid_gate`.
+    pub gated: bool,
 }
 
 /// q = rope(norm(q)), K cache <- rope(norm(k)), V cache <- v, from `position` on.
 ///
-/// qkv `(T, q | k | v)`; gains: q's, then k's `(2 head_dim)` with the norm's epsilon; turns `(context, rotary / 2, 2)`;
+/// qkv `(T, q | k | v)`, with gates between the heads of q where the shape says so; gains: q's, then k's `(2 head_dim)` with the norm's epsilon; turns `(context, rotary / 2, 2)`;
 /// q `(T, heads head_dim)`; caches `(context, kv_heads head_dim)`.
 pub fn rope_append(
     shape: Heads,
@@ -38,12 +40,16 @@ pub fn rope_append(
         head_dim,
         rotary,
         style,
+        gated,
     } = shape;
-    let stride = (heads + 2 * kv_heads) * head_dim;
+    let step = if gated { 2 } else { 1 };
+    let stride = (step * heads + 2 * kv_heads) * head_dim;
     let mut head_values = vec![0.0; head_dim];
     for (t, row) in qkv.chunks_exact(stride).enumerate() {
         let at = position + t;
-        for (head, values) in row.chunks_exact(head_dim).enumerate() {
+        let (queries, others) = row.split_at(step * heads * head_dim);
+        let queries = queries.chunks_exact(head_dim).step_by(step);
+        for (head, values) in queries.chain(others.chunks_exact(head_dim)).enumerate() {
             if head >= heads + kv_heads {
                 let to = (at * kv_heads + head - heads - kv_heads) * head_dim;
                 v_cache[to..to + head_dim].copy_from_slice(values);

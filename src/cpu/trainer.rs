@@ -356,6 +356,7 @@ impl Trainer {
             head_dim: c.head_dim,
             rotary: c.rotary,
             style: c.rope_style,
+            gated: false,
         }
     }
 
@@ -437,6 +438,9 @@ impl Trainer {
                     rows,
                 );
                 rows.slots.insert(Slot::Attended, y);
+            }
+            Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                unreachable!("the trainer refuses what it cannot teach")
             }
         }
     }
@@ -645,6 +649,9 @@ impl Trainer {
                     let back = self.rope_back(qkv, gains, &d_query, &d_keys, &d_values);
                     d.insert(Slot::Qkv, back);
                 }
+                Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                    unreachable!("the trainer refuses what it cannot teach")
+                }
             }
         }
     }
@@ -688,6 +695,7 @@ impl Trainer {
             head_dim,
             rotary,
             style,
+            ..
         } = self.shape();
         let mut d = vec![0.0; qkv.len()];
         let stride = (heads + 2 * kv_heads) * head_dim;

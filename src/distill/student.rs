@@ -99,6 +99,9 @@ impl Student {
                 Step::Swiglu => (false, Slot::FeedForward),
                 Step::RopeAppend { .. } => (false, Slot::Qkv),
                 Step::Attend { .. } => (false, Slot::Attended),
+                Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                    unreachable!("the trainer refuses what it cannot teach")
+                }
             };
             if begins {
                 layers.push(Vec::new());
@@ -320,6 +323,9 @@ impl Student {
                 Step::Attend { .. } => {
                     let [q, k, v] = turned.take().expect("the rotation comes in front of attention");
                     attended = Some(self.attend(q, k, v, positions, rows));
+                }
+                Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                    unreachable!("the trainer refuses what it cannot teach")
                 }
             }
         }

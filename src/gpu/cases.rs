@@ -475,9 +475,10 @@ pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: 
         head_dim,
         rotary,
         style,
+        gated,
     } = shape;
     let mut numbers = Numbers(seed);
-    let width = (heads + 2 * kv_heads) * head_dim;
+    let width = (heads * if gated { 2 } else { 1 } + 2 * kv_heads) * head_dim;
     let qkv = numbers.vector(rows * width);
     let gains = numbers.vector(2 * head_dim);
     let context = position + rows + 1;
@@ -502,6 +503,7 @@ pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: 
             ("HEAD", head_dim as f64),
             ("ROTARY", rotary as f64),
             ("NEOX", flag(style == RopeStyle::Halves)),
+            ("GATED", flag(gated)),
             ("QK_NORM", flag(norm)),
             ("EPS", f64::from(epsilon)),
             ("WG", f64::from(lanes)),
@@ -782,6 +784,7 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         head_dim: 16,
         rotary: 16,
         style: RopeStyle::Halves,
+        gated: false,
     };
     let lanes = super::engine::lanes(gpu, 64);
     let mut cases = vec![

@@ -6,18 +6,20 @@
 //! can be in flight before the first is read back, four bytes each.
 
 use super::State;
-use super::cases::lora_constants;
+use super::carried::{Carried, RING};
+use super::cases::{lora_constants, recurrent};
 use super::device::{Gpu, Mapping};
 use super::kernels::Kernel;
 use super::pipelines::Pipelines;
 use super::weights::{Part, Weights};
+use crate::cpu::gated_norm::norm_width;
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{MatrixId, Plan, RopeStyle, Sampling, Slot, Step};
+use crate::model::{MatrixId, Mixing, Plan, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -97,6 +99,7 @@ struct Maker {
     /// Bound where a kernel has a binding that this use of it does not read.
     unused: wgpu::Buffer,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
+    carried: Carried,
     attached: Option<Attached>,
 }
 
@@ -356,6 +359,7 @@ impl Maker {
                     ("HEAD", config.head_dim as f64),
                     ("ROTARY", config.rotary as f64),
                     ("NEOX", f64::from(u8::from(config.rope_style == RopeStyle::Halves))),
+                    ("GATED", f64::from(u8::from(config.gated))),
                     ("QK_NORM", f64::from(u8::from(gains.is_some()))),
                     ("EPS", epsilon),
                     ("WG", f64::from(lanes(&self.gpu, config.head_dim / 2))),
@@ -402,6 +406,58 @@ impl Maker {
                 let grid = [(config.query_width() / 4).div_ceil(64) as u32, 1, 1];
                 let buffers = [&parts, &marks, &y, &state];
                 list.push(self.dispatch(Kernel::Combine, None, &constants, &buffers, grid, Some((1, 1))));
+            }
+            Step::SigmoidGate => {
+                let constants = [
+                    ("IN", self.stride(Slot::Qkv) as f64),
+                    ("OUT", self.stride(Slot::Attended) as f64),
+                    ("WIDTH", config.query_width() as f64),
+                    ("HEAD", config.head_dim as f64),
+                ];
+                let (qkv, y) = (self.slots[&Slot::Qkv].clone(), self.slots[&Slot::Attended].clone());
+                let grid = [config.query_width().div_ceil(64) as u32, 1, 1];
+                let buffers = [&qkv, &y, &state];
+                list.push(self.dispatch(Kernel::SigmoidGate, None, &constants, &buffers, grid, Some((1, 1))));
+            }
+            Step::ShortConv { cell, weights, bias } => {
+                let shape = *self.plan.recurrent();
+                let constants = recurrent::conv_constants(&shape, bias.is_some(), RING);
+                let taps = self.vectors[*weights].clone();
+                let bias = bias.map_or(unused, |id| self.vectors[id].clone());
+                let carry = self.carried.cell(*cell).conv.clone();
+                let (x, y) = (self.slots[&Slot::Mixed].clone(), self.slots[&Slot::Convolved].clone());
+                let grid = [shape.channels.div_ceil(64) as u32, 1, 1];
+                let buffers = [&x, &taps, &bias, &carry, &y, &state];
+                list.push(self.dispatch(Kernel::ShortConv, None, &constants, &buffers, grid, None));
+            }
+            Step::Scan { cell, params } => {
+                let shape = *self.plan.recurrent();
+                // Software runs lanes one after another and pays for each barrier.
+                let width = if self.gpu.is_software() { 8 } else { 64 };
+                let kernel = match shape.mixing {
+                    Mixing::DeltaNet => Kernel::DeltaNet,
+                    Mixing::Mamba2 | Mixing::ShortConv => Kernel::Mamba2,
+                };
+                let constants = recurrent::scan_constants(&shape, RING, width);
+                let params = self.vectors[*params].clone();
+                let carry = self.carried.cell(*cell).scan.clone();
+                let [x, projection, y] =
+                    [Slot::Convolved, Slot::Mixed, Slot::Scanned].map(|slot| self.slots[&slot].clone());
+                let grid = recurrent::scan_grid(&shape, width);
+                let buffers = [&x, &projection, &params, &carry, &y, &state];
+                list.push(self.dispatch(kernel, None, &constants, &buffers, grid, None));
+            }
+            Step::GatedNorm { gain } => {
+                let shape = *self.plan.recurrent();
+                let width = norm_width(&shape);
+                let length = self.plan.vectors[*gain].len();
+                let wg = lanes(&self.gpu, width.div_ceil(4));
+                let constants = recurrent::norm_constants(&shape, length, config.norm_epsilon, wg);
+                let gain = self.vectors[*gain].clone();
+                let (projection, y) = (self.slots[&Slot::Mixed].clone(), self.slots[&Slot::Scanned].clone());
+                let grid = [(shape.inner() / width) as u32, 1, 1];
+                let buffers = [&projection, &gain, &y, &state];
+                list.push(self.dispatch(Kernel::GatedNorm, None, &constants, &buffers, grid, Some((1, 1))));
             }
         }
     }
@@ -496,9 +552,13 @@ impl Engine {
             Slot::Attended,
             Slot::GateUp,
             Slot::FeedForward,
+            Slot::Mixed,
+            Slot::Convolved,
+            Slot::Scanned,
             Slot::Logits,
         ]
         .into_iter()
+        .filter(|slot| plan.width(*slot) > 0)
         .map(|slot| {
             let rows = if slot == Slot::Logits { 1 } else { chunk };
             (slot, rows_of("slot", plan.width(slot), rows))
@@ -507,6 +567,8 @@ impl Engine {
         let element = if gpu.tier().f16 { 2 } else { 4 };
         let cache = (context * config.kv_width() * element) as u64;
         let splits = chunk.max(SPLITS);
+        let cells = config.recurs.iter().filter(|recurs| **recurs).count();
+        let carried = Carried::new(gpu, config.recurrent.as_ref(), cells);
         let mut maker = Maker {
             gpu: gpu.clone(),
             plan,
@@ -521,9 +583,13 @@ impl Engine {
             marks: gpu.storage("marks", 8 * (config.heads * splits) as u64),
             turns: gpu.storage_of("turns", &config.turns(context, factors.as_deref())),
             unused: gpu.storage("unused", 32),
-            caches: (0..config.layers)
-                .map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache)))
+            caches: config
+                .recurs
+                .iter()
+                .map(|recurs| if *recurs { 0 } else { cache })
+                .map(|bytes| (gpu.storage("keys", bytes), gpu.storage("values", bytes)))
                 .collect(),
+            carried,
             slots,
             attached: None,
         };
@@ -723,7 +789,12 @@ impl Engine {
         self.gpu.write(&self.state, 0, bytemuck::bytes_of(&state));
     }
 
-    /// Runs `tokens` from `position` on, and draws the token that follows them.
+    /// The most tokens, up to `most` that are known to be the same, from which it can go on.
+    pub fn resume(&self, most: usize) -> usize {
+        self.maker.carried.resume(most)
+    }
+
+    /// Runs `tokens` from `position` on, which [`Engine::resume`] gave, and draws the token that follows them.
     ///
     /// `progress` is told the rows done so far; its error stops the work between chunks.
     pub async fn prefill(
@@ -740,12 +811,22 @@ impl Engine {
         );
         self.settle().await?;
         let chunk = CHUNK.min(self.context);
-        let chunks = tokens.len().div_ceil(chunk);
-        for (i, rows) in tokens.chunks(chunk).enumerate() {
-            let last = i + 1 == chunks;
+        let carries = !self.maker.carried.is_empty();
+        self.maker.carried.go_to(&self.gpu, position);
+        // With recurrent layers the last token runs alone: the states in front of it are kept.
+        let alone = tokens.len() - usize::from(carries);
+        let mut done = 0;
+        while done < tokens.len() {
+            let end = if done < alone { alone } else { tokens.len() };
+            let rows = &tokens[done..end.min(done + chunk)];
+            let at = position + done;
+            let last = done + rows.len() == tokens.len();
+            if last {
+                self.maker.carried.keep(&self.gpu, at);
+            }
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
             self.write_state(State {
-                position: (position + i * chunk) as u32,
+                position: at as u32,
                 rows: rows.len() as u32,
                 head_row: rows.len() as u32 - 1,
                 draw,
@@ -765,7 +846,9 @@ impl Engine {
             } else {
                 self.submit(&[body], rows.len(), false);
             }
-            progress(i * chunk + rows.len())?;
+            self.maker.carried.ran(at, rows.len());
+            done += rows.len();
+            progress(done)?;
         }
         self.submitted = position + tokens.len();
         self.read_token_later();
@@ -778,6 +861,7 @@ impl Engine {
         while self.in_flight.len() < IN_FLIGHT.min(most.max(1)) && self.submitted < self.context {
             self.submit(&[&self.decode, &self.head, std::slice::from_ref(&self.sample)], 1, true);
             self.read_token_later();
+            self.maker.carried.ran(self.submitted, 1);
             self.submitted += 1;
         }
         assert!(!self.in_flight.is_empty(), "the caller stops at the end of the context");
@@ -786,8 +870,14 @@ impl Engine {
 
     /// Logits `(T, V)` after each of `tokens`, from an empty cache, by prefill.
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.logits_in_chunks(tokens, CHUNK).await
+    }
+
+    /// As [`Engine::logits`], with chunks of at most `chunk` tokens.
+    pub async fn logits_in_chunks(&mut self, tokens: &[u32], chunk: usize) -> Result<Vec<f32>> {
         self.settle().await?;
-        let chunk = CHUNK.min(self.context);
+        self.maker.carried.forget();
+        let chunk = CHUNK.min(self.context).min(chunk);
         let mut all = Vec::with_capacity(tokens.len() * self.maker.plan.config.vocabulary);
         for (i, rows) in tokens.chunks(chunk).enumerate() {
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
@@ -809,9 +899,10 @@ impl Engine {
         Ok(all)
     }
 
-    /// Logits `(V)` after one more token at `position`, by the decode path.
+    /// Logits `(V)` after one more token at `position`, which is 0 or follows what was run before, by the decode path.
     pub async fn logits_at(&mut self, token: u32, position: usize) -> Result<Vec<f32>> {
         self.settle().await?;
+        self.maker.carried.forget();
         self.gpu.write(&self.tokens, 0, bytemuck::bytes_of(&token));
         self.write_state(State {
             position: position as u32,

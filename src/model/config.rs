@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::gguf::Gguf;
+use super::{Mixing, Recurrent};
 
 /// Architectures that the plan knows, by their `general.architecture`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,10 @@ pub enum Architecture {
     Qwen2,
     /// Qwen 3: Llama with an RMS norm on each query and key head.
     Qwen3,
+    /// LFM2: short convolutions, and attention in some layers.
+    Lfm2,
+    /// Qwen 3.5: gated delta nets, and gated attention in every fourth layer.
+    Qwen35,
 }
 
 impl Architecture {
@@ -24,6 +29,8 @@ impl Architecture {
             Self::Llama => "llama",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Lfm2 => "lfm2",
+            Self::Qwen35 => "qwen35",
         }
     }
 
@@ -32,6 +39,8 @@ impl Architecture {
             "llama" => Ok(Self::Llama),
             "qwen2" => Ok(Self::Qwen2),
             "qwen3" => Ok(Self::Qwen3),
+            "lfm2" => Ok(Self::Lfm2),
+            "qwen35" => Ok(Self::Qwen35),
             // Names are short; a hostile one is cut so that the message stays a sentence.
             other => Err(Error::unsupported(
                 format!("the architecture \"{}\"", other.chars().take(40).collect::<String>()),
@@ -81,6 +90,12 @@ pub struct Config {
     pub rotary: usize,
     /// Which elements are turned together.
     pub rope_style: RopeStyle,
+    /// The shape of recurrent layers, where it has any.
+    pub recurrent: Option<Recurrent>,
+    /// Which layers are recurrent.
+    pub recurs: Vec<bool>,
+    /// Whether attention is gated: each query head is followed by its gate.
+    pub gated: bool,
 }
 
 impl Config {
@@ -135,7 +150,31 @@ impl Config {
         let hidden = required("embedding_length", 1 << 16)?;
         let feed_forward = required("feed_forward_length", 1 << 20)?;
         let heads = required("attention.head_count", 1024)?;
-        let kv_heads = count("attention.head_count_kv", 1024)?.unwrap_or(heads);
+        // Some architectures list the key heads of every layer: none where it is recurrent.
+        let listed = metadata.integers(&key("attention.head_count_kv"));
+        let recurs = match (architecture, &listed) {
+            (Architecture::Lfm2, Some(listed)) => listed.iter().map(|n| *n == 0).collect(),
+            (Architecture::Qwen35, _) => match metadata.bools(&key("attention.recurrent_layers")) {
+                Some(list) => list.to_vec(),
+                None => {
+                    let interval = count("full_attention_interval", 1024)?.unwrap_or(4);
+                    (0..layers).map(|layer| (layer + 1) % interval != 0).collect()
+                }
+            },
+            _ => vec![false; layers],
+        };
+        if recurs.len() != layers {
+            return Err(Error::malformed("it does not tell the kind of each layer"));
+        }
+        let recurrent = match architecture {
+            Architecture::Lfm2 => Some(Recurrent::from_metadata(metadata, name, Mixing::ShortConv, hidden)?),
+            Architecture::Qwen35 => Some(Recurrent::from_metadata(metadata, name, Mixing::DeltaNet, hidden)?),
+            _ => None,
+        };
+        let kv_heads = match &listed {
+            Some(listed) => listed.iter().copied().max().unwrap_or(1).max(1) as usize,
+            None => count("attention.head_count_kv", 1024)?.unwrap_or(heads),
+        };
         if heads % kv_heads != 0 {
             return Err(Error::malformed(format!(
                 "{heads} query heads cannot share {kv_heads} key heads"
@@ -216,8 +255,11 @@ impl Config {
             rotary,
             rope_style: match architecture {
                 Architecture::Llama => RopeStyle::Pairs,
-                Architecture::Qwen2 | Architecture::Qwen3 => RopeStyle::Halves,
+                _ => RopeStyle::Halves,
             },
+            recurrent,
+            recurs,
+            gated: architecture == Architecture::Qwen35,
         })
     }
 

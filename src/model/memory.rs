@@ -11,7 +11,7 @@ pub struct Fit {
     pub weights: u64,
     /// Keys and values of the whole context.
     pub cache: u64,
-    /// Activations of a chunk, rotary table, logits.
+    /// Activations of a chunk, rotary table, logits, what recurrent layers carry.
     pub scratch: u64,
     /// What the device offers (an estimate: no browser tells).
     pub available: u64,
@@ -20,9 +20,16 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element and chunks of
-    /// `chunk` rows.
-    pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, available: u64) -> Self {
+    /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element, `copies` copies of
+    /// what recurrent layers carry, and chunks of `chunk` rows.
+    pub fn new(
+        plan: &Plan,
+        context: usize,
+        chunk: usize,
+        cache_bytes: usize,
+        copies: usize,
+        available: u64,
+    ) -> Self {
         let c = &plan.config;
         let matrices: u64 = plan
             .matrices
@@ -30,7 +37,8 @@ impl Fit {
             .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
             .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
-        let cache = c.layers as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let cells = c.recurs.iter().filter(|recurs| **recurs).count();
+        let cache = (c.layers - cells) as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
         let row: u64 = [
             Slot::Hidden,
             Slot::Hidden,
@@ -38,13 +46,17 @@ impl Fit {
             Slot::Attended,
             Slot::GateUp,
             Slot::FeedForward,
+            Slot::Mixed,
+            Slot::Convolved,
+            Slot::Scanned,
         ]
         .iter()
         .map(|&slot| 4 * plan.width(slot) as u64)
         .sum::<u64>()
             + 8 * c.query_width() as u64;
         let table = 4 * context as u64 * c.rotary as u64;
-        let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64;
+        let carried = c.recurrent.map_or(0, |r| 4 * (r.conv_carry() + r.scan_carry()) * cells * copies) as u64;
+        let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64 + carried;
         Self {
             weights: matrices + vectors,
             cache,

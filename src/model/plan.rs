@@ -11,7 +11,10 @@
 //! Linear  x       += Wdown ffn
 //! ```
 
+mod recurrent;
+
 use super::config::{Architecture, Config};
+use super::Recurrent;
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::gguf::{Gguf, TensorInfo};
@@ -36,6 +39,12 @@ pub enum Slot {
     GateUp,
     /// silu(gate) up, F wide.
     FeedForward,
+    /// What a recurrent layer projects its rows to.
+    Mixed,
+    /// What its convolution makes of them.
+    Convolved,
+    /// What its state makes of those.
+    Scanned,
     /// One row of V.
     Logits,
 }
@@ -134,6 +143,29 @@ pub enum Step {
         /// Which cache.
         layer: usize,
     },
+    /// Attended *= sigmoid(gate), with the gates behind the queries of [`Slot::Qkv`].
+    SigmoidGate,
+    /// Convolved = the short convolution of Mixed.
+    ShortConv {
+        /// Number of the recurrent layer.
+        cell: usize,
+        /// Taps, `(channels, taps)`.
+        weights: VectorId,
+        /// Added to each channel, if any.
+        bias: Option<VectorId>,
+    },
+    /// Scanned = the results of a recurrent state.
+    Scan {
+        /// Number of the recurrent layer.
+        cell: usize,
+        /// dt's bias | a | d, or alpha's bias | a, each `(heads)`.
+        params: VectorId,
+    },
+    /// Scanned = its gated norm, in place.
+    GatedNorm {
+        /// Gain of the norm.
+        gain: VectorId,
+    },
 }
 
 /// Everything that an engine needs to allocate and to run.
@@ -170,15 +202,26 @@ impl Plan {
         .build(config)
     }
 
+    /// The shape of recurrent layers, whose steps are in the plan.
+    pub fn recurrent(&self) -> &Recurrent {
+        self.config
+            .recurrent
+            .as_ref()
+            .expect("a plan with recurrent steps has their shape")
+    }
+
     /// Columns of a slot.
     pub fn width(&self, slot: Slot) -> usize {
         let c = &self.config;
         match slot {
             Slot::Hidden => c.hidden,
-            Slot::Qkv => c.query_width() + 2 * c.kv_width(),
+            Slot::Qkv => c.query_width() * if c.gated { 2 } else { 1 } + 2 * c.kv_width(),
             Slot::Attended => c.query_width(),
             Slot::GateUp => 2 * c.feed_forward,
             Slot::FeedForward => c.feed_forward,
+            Slot::Mixed => c.recurrent.map_or(0, |r| r.projection()),
+            Slot::Convolved => c.recurrent.map_or(0, |r| r.channels),
+            Slot::Scanned => c.recurrent.map_or(0, |r| r.inner()),
             Slot::Logits => c.vocabulary,
         }
     }
@@ -324,13 +367,19 @@ impl<'a> Builder<'a> {
 
     fn layer(&mut self, config: &Config, layer: usize) -> Result<()> {
         let name = |part: &str| format!("blk.{layer}.{part}");
+        if config.recurs[layer] {
+            let cell = config.recurs[..layer].iter().filter(|r| **r).count();
+            let shape = config.recurrent.expect("recurrent layers have a shape");
+            self.recurrent(&shape, config.hidden, layer, cell)?;
+            return self.feed_forward(config, layer);
+        }
         let norm = self.gain(&name("attn_norm.weight"), config.hidden)?;
 
         // q, k and v in one matrix as far as neighbours share a block type.
         let mut first = 0;
         let mut groups: Vec<Run> = Vec::new();
         for (part, width) in [
-            ("q", config.query_width()),
+            ("q", config.query_width() * if config.gated { 2 } else { 1 }),
             ("k", config.kv_width()),
             ("v", config.kv_width()),
         ] {
@@ -373,7 +422,7 @@ impl<'a> Builder<'a> {
             });
         }
 
-        let gains = if config.architecture == Architecture::Qwen3 {
+        let gains = if matches!(config.architecture, Architecture::Qwen3 | Architecture::Lfm2 | Architecture::Qwen35) {
             let q = self.vector_part(&name("attn_q_norm.weight"), config.head_dim)?;
             let k = self.vector_part(&name("attn_k_norm.weight"), config.head_dim)?;
             if q.is_none() || k.is_none() {
@@ -385,14 +434,22 @@ impl<'a> Builder<'a> {
         };
         self.body.push(Step::RopeAppend { layer, gains });
         self.body.push(Step::Attend { layer });
+        if config.gated {
+            self.body.push(Step::SigmoidGate);
+        }
         self.residual(
             &name("attn_output"),
             config.hidden,
             config.query_width(),
             Slot::Attended,
         )?;
+        self.feed_forward(config, layer)
+    }
 
-        let norm = self.gain(&name("ffn_norm.weight"), config.hidden)?;
+    fn feed_forward(&mut self, config: &Config, layer: usize) -> Result<()> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let norm = if config.architecture == Architecture::Qwen35 { "post_attention_norm" } else { "ffn_norm" };
+        let norm = self.gain(&name(&format!("{norm}.weight")), config.hidden)?;
         let (gate, gate_type) = self.matrix_tensor(&name("ffn_gate.weight"), config.feed_forward, config.hidden)?;
         let (up, up_type) = self.matrix_tensor(&name("ffn_up.weight"), config.feed_forward, config.hidden)?;
         let linear = |matrix, output, first, step, gate| Step::Linear {
@@ -445,7 +502,7 @@ impl<'a> Builder<'a> {
         for layer in 0..config.layers {
             self.layer(&config, layer)?;
         }
-        let norm = self.gain("output_norm.weight", config.hidden)?;
+        let norm = self.gain(if config.architecture == Architecture::Lfm2 { "token_embd_norm.weight" } else { "output_norm.weight" }, config.hidden)?;
         // Without a head of its own the student reuses its embedding ("tied").
         let matrix = if self.gguf.tensor("output.weight").is_some() {
             let (output, block_type) = self.matrix_tensor("output.weight", config.vocabulary, config.hidden)?;

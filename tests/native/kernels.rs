@@ -241,7 +241,12 @@ fn shape(heads: usize, kv_heads: usize, head_dim: usize, rotary: usize, style: R
         head_dim,
         rotary,
         style,
+        gated: false,
     }
+}
+
+fn gated(shape: Heads) -> Heads {
+    Heads { gated: true, ..shape }
 }
 
 #[test]
@@ -253,6 +258,7 @@ fn rope_append() {
             cases::rope_append(2, shape(3, 1, 64, 64, Pairs), 17, 5, false, f16, 32),
             cases::rope_append(3, shape(4, 2, 128, 128, Halves), 3, 2, true, f16, 64),
             cases::rope_append(4, shape(2, 2, 96, 32, Halves), 1, 3, false, f16, 16),
+            cases::rope_append(5, gated(shape(4, 2, 64, 16, Halves)), 6, 3, true, f16, 32),
         ]
     });
 }
@@ -391,8 +397,8 @@ fn gated_norm() {
 fn sigmoid_gate() {
     check(Kernel::SigmoidGate, |_| {
         vec![
-            recurrent::sigmoid_gate(1, 1, 64, 16),
-            recurrent::sigmoid_gate(2, 5, 136, 0),
+            recurrent::sigmoid_gate(1, 1, 4, 64),
+            recurrent::sigmoid_gate(2, 5, 3, 20),
         ]
     });
 }

@@ -204,22 +204,23 @@ pub fn gated_norm(seed: u64, shape: Recurrent, rows: usize, lanes: u32) -> Case 
     }
 }
 
-/// A case of `sigmoid_gate`: `rows` rows of `width` results, with the gates from column `first` on.
-pub fn sigmoid_gate(seed: u64, rows: usize, width: usize, first: usize) -> Case {
+/// A case of `sigmoid_gate`: `rows` rows of `heads` heads.
+pub fn sigmoid_gate(seed: u64, rows: usize, heads: usize, head_dim: usize) -> Case {
     let mut numbers = Numbers(seed);
-    let stride = first + width + 3;
+    let width = heads * head_dim;
+    let stride = 2 * width + 8;
     let x: Vec<f32> = numbers.vector(rows * stride).iter().map(|v| 8.0 * v).collect();
     let before = numbers.vector(rows * width);
     let mut y = before.clone();
-    cpu::sigmoid_gate::sigmoid_gate(&x, stride, first, width, &mut y);
+    cpu::sigmoid_gate::sigmoid_gate(&x, stride, head_dim, width, &mut y);
     Case {
         kernel: Kernel::SigmoidGate,
         block_type: None,
         constants: vec![
             ("IN", stride as f64),
-            ("FIRST", first as f64),
             ("OUT", width as f64),
             ("WIDTH", width as f64),
+            ("HEAD", head_dim as f64),
         ],
         bindings: vec![read(&x), write_f32(&before, y), state(0, rows)],
         grid: [width.div_ceil(64) as u32, rows as u32, 1],
@@ -262,6 +263,6 @@ pub fn known_answers(lanes: u32) -> Vec<Case> {
         scan(4, delta_net, 5, 3, 3, 16),
         gated_norm(5, mamba2, 2, lanes),
         gated_norm(6, delta_net, 2, lanes),
-        sigmoid_gate(7, 2, 24, 8),
+        sigmoid_gate(7, 2, 3, 16),
     ]
 }
