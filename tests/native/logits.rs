@@ -29,14 +29,14 @@ const MODELS: [&str; 17] = [
 const MORE: [&str; 3] = ["smollm2-Q4_K_M", "lfm2-Q8_0", "qwen35-Q8_0"];
 
 /// Most absolute error: the references are f32 over dequantized weights, and so are we; sums differ in order only.
-const TOLERANCE: f32 = 1e-4;
+pub const TOLERANCE: f32 = 1e-4;
 
-struct Reference {
-    ids: Vec<u32>,
-    logits: Vec<f32>,
+pub struct Reference {
+    pub ids: Vec<u32>,
+    pub logits: Vec<f32>,
 }
 
-fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
+pub fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
     let kit = kit::kit_dir()?;
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(kit.join("refs/manifest.json")).unwrap()).unwrap();
@@ -63,7 +63,7 @@ fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
     ))
 }
 
-fn worst(actual: &[f32], expected: &[f32]) -> f32 {
+pub fn worst(actual: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(actual.len(), expected.len());
     actual
         .iter()

@@ -13,6 +13,7 @@ mod lesson;
 mod logits;
 mod loss;
 mod random;
+mod recurrent;
 mod repack;
 mod shaders;
 mod student;

@@ -1,0 +1,145 @@
+//! Recurrent layers: however a prompt is cut, and however often a student goes back, it answers as in one pass.
+
+use crate::gpu::meet;
+use crate::kit;
+use crate::logits::{TOLERANCE, reference, worst};
+use understudy::format::source::Bytes;
+use understudy::gpu::{Gpu, GpuOptions};
+use understudy::model::Sampling;
+use understudy::student::{Answer, Engine, Prompt, Request, Student};
+
+/// Students of the kit with recurrent layers.
+const MODELS: [&str; 2] = ["lfm2-Q8_0", "qwen35-Q8_0"];
+
+/// The CPU, and lavapipe where there is one.
+fn devices(test: &str) -> Vec<Option<Gpu>> {
+    let mut devices = vec![None];
+    devices.extend(meet(test, GpuOptions::default()).map(Some));
+    devices
+}
+
+fn open(file: &[u8], gpu: Option<&Gpu>) -> Student {
+    pollster::block_on(Student::open(&Bytes(file.to_vec()), gpu, None, |_, _| Ok(()))).unwrap()
+}
+
+/// Runs `ids` from `position` on and draws `count` tokens, with steps in flight that are not wanted.
+fn draw(engine: &mut Engine, ids: &[u32], position: usize, count: usize) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    match engine {
+        Engine::Cpu(engine) => {
+            engine.begin(position, Sampling::GREEDY, 0);
+            let chunks = ids.chunks(understudy::cpu::engine::CHUNK);
+            let last = chunks.len() - 1;
+            for (i, chunk) in chunks.enumerate() {
+                tokens.extend(engine.extend(chunk, i == last));
+            }
+            tokens.extend((1..count).map(|_| engine.decode()));
+        }
+        Engine::Gpu(engine) => pollster::block_on(async {
+            let first = engine.prefill(ids, position, Sampling::GREEDY, 0, |_| Ok(())).await;
+            tokens.push(first.unwrap());
+            for _ in 1..count {
+                tokens.push(engine.decode(100).await.unwrap());
+            }
+            engine.settle().await.unwrap();
+        }),
+    }
+    tokens
+}
+
+fn resume(engine: &Engine, most: usize) -> usize {
+    match engine {
+        Engine::Cpu(engine) => engine.resume(most),
+        Engine::Gpu(engine) => engine.resume(most),
+    }
+}
+
+#[test]
+fn chunks_of_seven_agree_with_the_kit() {
+    let test = "chunks_of_seven_agree_with_the_kit";
+    for name in MODELS {
+        let Some((file, reference)) = reference(name) else {
+            return kit::skip(test);
+        };
+        for gpu in devices(test) {
+            let mut student = open(&file, gpu.as_ref());
+            let logits = match student.engine() {
+                Engine::Cpu(engine) => engine.logits_in_chunks(&reference.ids, 7),
+                Engine::Gpu(engine) => pollster::block_on(engine.logits_in_chunks(&reference.ids, 7)).unwrap(),
+            };
+            let error = worst(&logits, &reference.logits);
+            println!("{name} in chunks of 7, GPU {}: {error:.1e}", gpu.is_some());
+            assert!(error <= TOLERANCE, "{name}: {error:.1e}");
+        }
+    }
+}
+
+#[test]
+fn going_back_gives_what_a_fresh_run_gives() {
+    let test = "going_back_gives_what_a_fresh_run_gives";
+    for name in MODELS {
+        let Some((file, reference)) = reference(name) else {
+            return kit::skip(test);
+        };
+        let ids = &reference.ids;
+        let mut long_answers = Vec::new();
+        for gpu in devices(test) {
+            let mut student = open(&file, gpu.as_ref());
+            let engine = student.engine();
+            // An answer, of which the last token is not run; what is in flight behind it does not count.
+            let answer = draw(engine, &ids[..20], 0, 5);
+            let so_far = [&ids[..20], &answer[..4]].concat();
+            assert_eq!(resume(engine, 24), 24, "{name}");
+            let next = draw(engine, &ids[20..30], 24, 6);
+            // Back in front of the prompt's last token.
+            assert_eq!(resume(engine, 33), 33, "{name}");
+            assert_eq!(draw(engine, &ids[29..30], 33, 6), next, "{name}: the last token once more");
+            // In front of that, nothing is known but the start.
+            assert_eq!(resume(engine, 32), 0, "{name}");
+            let whole = [&so_far, &ids[20..30]].concat();
+            assert_eq!(draw(engine, &whole, 0, 6), next, "{name}: from the start");
+            // A prompt of more than one chunk.
+            let long: Vec<u32> = ids.iter().copied().cycle().take(300).collect();
+            long_answers.push(draw(engine, &long, 0, 6));
+            assert_eq!(draw(engine, &long[299..], 299, 6), long_answers[0], "{name}: the long prompt");
+        }
+        assert!(long_answers.iter().all(|answer| *answer == long_answers[0]), "{name}");
+    }
+}
+
+#[test]
+fn prompts_that_begin_alike_are_answered_as_by_a_fresh_student() {
+    let test = "prompts_that_begin_alike_are_answered_as_by_a_fresh_student";
+    let request = |text: &str| Request {
+        prompt: Prompt::Text(text.into()),
+        sampling: Sampling::GREEDY,
+        max_tokens: Some(8),
+        ignore_end: true,
+        ..Request::chat(Vec::new())
+    };
+    let answer = |student: &mut Student, text: &str| -> Answer {
+        pollster::block_on(student.generate(&request(text), |_| false)).unwrap()
+    };
+    for name in MODELS {
+        let Some((file, _)) = reference(name) else {
+            return kit::skip(test);
+        };
+        for gpu in devices(test) {
+            let mut student = open(&file, gpu.as_ref());
+            let begun = "The rain in the mountains";
+            let longer = format!("{begun} falls on the plain");
+            let first = answer(&mut student, begun);
+            let again = answer(&mut student, begun);
+            assert_eq!(again.ids, first.ids, "{name}");
+            assert_eq!(again.cached_tokens, again.prompt_tokens - 1, "{name}");
+            let second = answer(&mut student, &longer);
+            assert!(second.cached_tokens >= first.prompt_tokens - 1, "{name}");
+            let other = answer(&mut student, "12345");
+            assert_eq!(other.cached_tokens, 0, "{name}");
+            for (text, expected) in [(longer.as_str(), second), ("12345", other)] {
+                let fresh = answer(&mut open(&file, gpu.as_ref()), text);
+                assert_eq!(fresh.ids, expected.ids, "{name}: {text}");
+            }
+        }
+    }
+}
