@@ -1,5 +1,6 @@
 //! Runs a plan on the CPU: the oracle of the GPU engine, and the fallback of browsers without WebGPU.
 
+use super::attend::Scores;
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
 use super::{Lora, Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
@@ -21,7 +22,8 @@ pub struct Engine {
     plan: Plan,
     matrices: Vec<Weights>,
     vectors: Vec<Vec<f32>>,
-    turns: Vec<f32>,
+    /// One table for each of the plan's.
+    turns: Vec<Vec<f32>>,
     k_cache: Vec<Vec<f32>>,
     v_cache: Vec<Vec<f32>>,
     context: usize,
@@ -44,6 +46,7 @@ struct Slots {
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     feed_forward: Vec<f32>,
+    branch: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -55,6 +58,7 @@ impl Slots {
             Slot::Attended => &mut self.attended,
             Slot::GateUp => &mut self.gate_up,
             Slot::FeedForward => &mut self.feed_forward,
+            Slot::Branch => &mut self.branch,
             Slot::Logits => &mut self.logits,
         }
     }
@@ -91,15 +95,11 @@ impl Engine {
         for vector in &plan.vectors {
             vectors.push(vector.read(source).await?);
         }
-        let factors = match &plan.rope_factors {
-            Some(vector) => Some(vector.read(source).await?),
-            None => None,
-        };
-        let turns = plan.config.turns(context, factors.as_deref());
+        let turns = plan.turns(source, context).await?;
         let cache = vec![0.0; context * plan.config.kv_width()];
         Ok(Self {
-            k_cache: vec![cache.clone(); plan.config.layers],
-            v_cache: vec![cache; plan.config.layers],
+            k_cache: vec![cache.clone(); plan.caches.len()],
+            v_cache: vec![cache; plan.caches.len()],
             plan,
             matrices,
             vectors,
@@ -200,7 +200,14 @@ impl Engine {
         let mut y = std::mem::take(&mut self.slots.logits);
         y.resize(self.plan.config.vocabulary, 0.0);
         for step in &self.plan.head {
-            let Step::Linear { norm, matrix, .. } = step else {
+            let Step::Linear {
+                norm,
+                matrix,
+                factor,
+                cap,
+                ..
+            } = step
+            else {
                 unreachable!("the head is one linear step")
             };
             let norm = norm.map(|id| (self.vectors[id].as_slice(), self.plan.config.norm_epsilon));
@@ -209,6 +216,8 @@ impl Engine {
                 &x,
                 Fused {
                     norm,
+                    factor: Some(*factor),
+                    cap: *cap,
                     ..Fused::default()
                 },
                 0,
@@ -224,18 +233,20 @@ impl Engine {
         let config = &self.plan.config;
         let rows = tokens.len();
         let epsilon = config.norm_epsilon;
+        let activation = config.activation;
         let shape = Heads {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             rotary: config.rotary,
             style: config.rope_style,
+            qk_norm: config.qk_norm,
         };
         for step in &self.plan.body {
             match step {
-                Step::Embed { table } => {
+                Step::Embed { table, factor } => {
                     self.slots.hidden.resize(rows * config.hidden, 0.0);
-                    embed::embed(&self.matrices[*table], tokens, &mut self.slots.hidden);
+                    embed::embed(&self.matrices[*table], tokens, *factor, &mut self.slots.hidden);
                 }
                 Step::Linear {
                     norm,
@@ -247,6 +258,8 @@ impl Engine {
                     step,
                     add,
                     gate,
+                    factor,
+                    cap: _,
                 } => {
                     let w = &self.matrices[*matrix];
                     let norm = norm.map(|id| self.vectors[id].as_slice());
@@ -274,7 +287,8 @@ impl Engine {
                             norm,
                             bias,
                             add: *add,
-                            gate: *gate,
+                            gate: gate.then_some(activation),
+                            factor: Some(*factor),
                             lora,
                             ..Fused::default()
                         };
@@ -301,6 +315,7 @@ impl Engine {
                         let mut fused = matmul::Fused {
                             bias,
                             add: *add,
+                            factor: Some(*factor),
                             lora,
                             ..matmul::Fused::default()
                         };
@@ -308,7 +323,7 @@ impl Engine {
                             let mut pairs = vec![0.0; rows * w.rows];
                             fused.add = false;
                             matmul::matmul(w, x, fused, 0, 1, w.rows, &mut pairs);
-                            swiglu::swiglu(&pairs, &mut y);
+                            swiglu::swiglu(&pairs, activation, &mut y);
                         } else {
                             matmul::matmul(w, x, fused, *first, *step, stride, &mut y);
                         }
@@ -317,30 +332,46 @@ impl Engine {
                 }
                 Step::Swiglu => {
                     self.slots.feed_forward.resize(rows * config.feed_forward, 0.0);
-                    swiglu::swiglu(&self.slots.gate_up, &mut self.slots.feed_forward);
+                    swiglu::swiglu(&self.slots.gate_up, activation, &mut self.slots.feed_forward);
                 }
-                Step::RopeAppend { layer, gains } => {
-                    let gains = gains.map(|id| (self.vectors[id].as_slice(), epsilon));
+                Step::AddNorm { gain, factor } => {
+                    let gain = &self.vectors[*gain];
+                    rms_norm::add_rms_norm(&self.slots.branch, gain, epsilon, *factor, &mut self.slots.hidden);
+                }
+                Step::RopeAppend { cache, gains, rope } => {
+                    let gains = gains.map_or([].as_slice(), |id| &self.vectors[id]);
+                    let shape = Heads {
+                        rotary: rope.map_or(0, |_| config.rotary),
+                        ..shape
+                    };
+                    let turns = rope.map_or([].as_slice(), |rope| &self.turns[rope]);
                     self.slots.query.resize(rows * config.query_width(), 0.0);
                     rope_append(
                         shape,
                         self.position,
                         &self.slots.qkv,
                         gains,
-                        &self.turns,
+                        epsilon,
+                        turns,
                         &mut self.slots.query,
-                        &mut self.k_cache[*layer],
-                        &mut self.v_cache[*layer],
+                        &mut self.k_cache[*cache],
+                        &mut self.v_cache[*cache],
                     );
                 }
-                Step::Attend { layer } => {
+                Step::Attend { cache } => {
                     let width = rows * config.query_width();
                     self.slots.attended.resize(width, 0.0);
                     let mut parts = vec![0.0; width];
                     let mut marks = vec![0.0; 2 * rows * config.heads];
-                    let (k, v) = (&self.k_cache[*layer], &self.v_cache[*layer]);
+                    let (k, v) = (&self.k_cache[*cache], &self.v_cache[*cache]);
+                    let scores = Scores {
+                        scale: config.attention_scale,
+                        cap: config.attention_cap,
+                        window: self.plan.caches[*cache].window,
+                    };
                     attend::attend(
                         shape,
+                        scores,
                         self.position,
                         1,
                         1,

@@ -30,7 +30,8 @@ impl Fit {
             .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
             .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
-        let cache = c.layers as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let cache = plan.caches.len() as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let branch = plan.writes(Slot::Branch).then_some(Slot::Branch);
         let row: u64 = [
             Slot::Hidden,
             Slot::Hidden,
@@ -39,11 +40,12 @@ impl Fit {
             Slot::GateUp,
             Slot::FeedForward,
         ]
-        .iter()
-        .map(|&slot| 4 * plan.width(slot) as u64)
+        .into_iter()
+        .chain(branch)
+        .map(|slot| 4 * plan.width(slot) as u64)
         .sum::<u64>()
             + 8 * c.query_width() as u64;
-        let table = 4 * context as u64 * c.rotary as u64;
+        let table = 4 * (c.ropes.len() * context * c.rotary) as u64;
         let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64;
         Self {
             weights: matrices + vectors,

@@ -8,6 +8,6 @@ pub mod plan;
 pub mod random;
 pub mod sampler;
 
-pub use config::{Architecture, Config, RopeStyle};
-pub use plan::{Matrix, MatrixId, Plan, Slot, Step, VectorId};
+pub use config::{Activation, Architecture, Config, Mixer, QkNorm, RopeStyle};
+pub use plan::{Cache, CacheId, Matrix, MatrixId, Plan, Slot, Step, VectorId};
 pub use sampler::Sampling;
