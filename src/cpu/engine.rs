@@ -1,5 +1,6 @@
 //! Runs a plan on the CPU: the oracle of the GPU engine, and the fallback of browsers without WebGPU.
 
+use super::attend::Scores;
 use super::carried::Carried;
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
@@ -23,7 +24,8 @@ pub struct Engine {
     plan: Plan,
     matrices: Vec<Weights>,
     vectors: Vec<Vec<f32>>,
-    turns: Vec<f32>,
+    /// One table for each of the plan's.
+    turns: Vec<Vec<f32>>,
     k_cache: Vec<Vec<f32>>,
     v_cache: Vec<Vec<f32>>,
     carried: Carried,
@@ -50,6 +52,7 @@ struct Slots {
     mixed: Vec<f32>,
     convolved: Vec<f32>,
     scanned: Vec<f32>,
+    branch: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -64,6 +67,7 @@ impl Slots {
             Slot::Mixed => &mut self.mixed,
             Slot::Convolved => &mut self.convolved,
             Slot::Scanned => &mut self.scanned,
+            Slot::Branch => &mut self.branch,
             Slot::Logits => &mut self.logits,
         }
     }
@@ -100,22 +104,12 @@ impl Engine {
         for vector in &plan.vectors {
             vectors.push(vector.read(source).await?);
         }
-        let factors = match &plan.rope_factors {
-            Some(vector) => Some(vector.read(source).await?),
-            None => None,
-        };
-        let turns = plan.config.turns(context, factors.as_deref());
-        let cache: Vec<Vec<f32>> = plan
-            .config
-            .recurs
-            .iter()
-            .map(|recurs| vec![0.0; if *recurs { 0 } else { context * plan.config.kv_width() }])
-            .collect();
-        let cells = plan.config.recurs.iter().filter(|recurs| **recurs).count();
+        let turns = plan.turns(source, context).await?;
+        let cache = vec![0.0; context * plan.config.kv_width()];
         Ok(Self {
-            carried: Carried::new(plan.config.recurrent.as_ref(), cells),
-            k_cache: cache.clone(),
-            v_cache: cache,
+            carried: Carried::new(plan.config.recurrent.as_ref(), plan.cells),
+            k_cache: vec![cache.clone(); plan.caches.len()],
+            v_cache: vec![cache; plan.caches.len()],
             plan,
             matrices,
             vectors,
@@ -244,7 +238,14 @@ impl Engine {
         let mut y = std::mem::take(&mut self.slots.logits);
         y.resize(self.plan.config.vocabulary, 0.0);
         for step in &self.plan.head {
-            let Step::Linear { norm, matrix, .. } = step else {
+            let Step::Linear {
+                norm,
+                matrix,
+                factor,
+                cap,
+                ..
+            } = step
+            else {
                 unreachable!("the head is one linear step")
             };
             let norm = norm.map(|id| (self.vectors[id].as_slice(), self.plan.config.norm_epsilon));
@@ -253,6 +254,8 @@ impl Engine {
                 &x,
                 Fused {
                     norm,
+                    factor: Some(*factor),
+                    cap: *cap,
                     ..Fused::default()
                 },
                 0,
@@ -268,6 +271,7 @@ impl Engine {
         let config = &self.plan.config;
         let rows = tokens.len();
         let epsilon = config.norm_epsilon;
+        let activation = config.activation;
         let shape = Heads {
             heads: config.heads,
             kv_heads: config.kv_heads,
@@ -275,12 +279,13 @@ impl Engine {
             rotary: config.rotary,
             style: config.rope_style,
             gated: config.gated,
+            qk_norm: config.qk_norm,
         };
         for step in &self.plan.body {
             match step {
-                Step::Embed { table } => {
+                Step::Embed { table, factor } => {
                     self.slots.hidden.resize(rows * config.hidden, 0.0);
-                    embed::embed(&self.matrices[*table], tokens, &mut self.slots.hidden);
+                    embed::embed(&self.matrices[*table], tokens, *factor, &mut self.slots.hidden);
                 }
                 Step::Linear {
                     norm,
@@ -292,6 +297,8 @@ impl Engine {
                     step,
                     add,
                     gate,
+                    factor,
+                    cap: _,
                 } => {
                     let w = &self.matrices[*matrix];
                     let norm = norm.map(|id| self.vectors[id].as_slice());
@@ -319,7 +326,8 @@ impl Engine {
                             norm,
                             bias,
                             add: *add,
-                            gate: *gate,
+                            gate: gate.then_some(activation),
+                            factor: Some(*factor),
                             lora,
                             ..Fused::default()
                         };
@@ -346,6 +354,7 @@ impl Engine {
                         let mut fused = matmul::Fused {
                             bias,
                             add: *add,
+                            factor: Some(*factor),
                             lora,
                             ..matmul::Fused::default()
                         };
@@ -353,7 +362,7 @@ impl Engine {
                             let mut pairs = vec![0.0; rows * w.rows];
                             fused.add = false;
                             matmul::matmul(w, x, fused, 0, 1, w.rows, &mut pairs);
-                            swiglu::swiglu(&pairs, &mut y);
+                            swiglu::swiglu(&pairs, activation, &mut y);
                         } else {
                             matmul::matmul(w, x, fused, *first, *step, stride, &mut y);
                         }
@@ -362,30 +371,46 @@ impl Engine {
                 }
                 Step::Swiglu => {
                     self.slots.feed_forward.resize(rows * config.feed_forward, 0.0);
-                    swiglu::swiglu(&self.slots.gate_up, &mut self.slots.feed_forward);
+                    swiglu::swiglu(&self.slots.gate_up, activation, &mut self.slots.feed_forward);
                 }
-                Step::RopeAppend { layer, gains } => {
-                    let gains = gains.map(|id| (self.vectors[id].as_slice(), epsilon));
+                Step::AddNorm { gain, factor } => {
+                    let gain = &self.vectors[*gain];
+                    rms_norm::add_rms_norm(&self.slots.branch, gain, epsilon, *factor, &mut self.slots.hidden);
+                }
+                Step::RopeAppend { cache, gains, rope } => {
+                    let gains = gains.map_or([].as_slice(), |id| &self.vectors[id]);
+                    let shape = Heads {
+                        rotary: rope.map_or(0, |_| config.rotary),
+                        ..shape
+                    };
+                    let turns = rope.map_or([].as_slice(), |rope| &self.turns[rope]);
                     self.slots.query.resize(rows * config.query_width(), 0.0);
                     rope_append(
                         shape,
                         self.position,
                         &self.slots.qkv,
                         gains,
-                        &self.turns,
+                        epsilon,
+                        turns,
                         &mut self.slots.query,
-                        &mut self.k_cache[*layer],
-                        &mut self.v_cache[*layer],
+                        &mut self.k_cache[*cache],
+                        &mut self.v_cache[*cache],
                     );
                 }
-                Step::Attend { layer } => {
+                Step::Attend { cache } => {
                     let width = rows * config.query_width();
                     self.slots.attended.resize(width, 0.0);
                     let mut parts = vec![0.0; width];
                     let mut marks = vec![0.0; 2 * rows * config.heads];
-                    let (k, v) = (&self.k_cache[*layer], &self.v_cache[*layer]);
+                    let (k, v) = (&self.k_cache[*cache], &self.v_cache[*cache]);
+                    let scores = Scores {
+                        scale: config.attention_scale,
+                        cap: config.attention_cap,
+                        window: self.plan.caches[*cache].window,
+                    };
                     attend::attend(
                         shape,
+                        scores,
                         self.position,
                         1,
                         1,

@@ -19,7 +19,7 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{MatrixId, Mixing, Plan, RopeStyle, Sampling, Slot, Step};
+use crate::model::{Activation, CacheId, MatrixId, Mixing, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -95,7 +95,8 @@ struct Maker {
     query: wgpu::Buffer,
     parts: wgpu::Buffer,
     marks: wgpu::Buffer,
-    turns: wgpu::Buffer,
+    /// One table for each of the plan's.
+    turns: Vec<wgpu::Buffer>,
     /// Bound where a kernel has a binding that this use of it does not read.
     unused: wgpu::Buffer,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
@@ -130,6 +131,11 @@ impl Maker {
     /// Floats between rows of a slot: whole groups of eight.
     fn stride(&self, slot: Slot) -> usize {
         8 * groups(self.plan.width(slot))
+    }
+
+    /// Positions of a cache that is a ring; 0 where it holds the whole context.
+    fn ring(&self, _cache: CacheId) -> f64 {
+        0.0
     }
 
     fn dispatch(
@@ -172,8 +178,9 @@ impl Maker {
         let config = self.plan.config.clone();
         let (state, unused) = (self.state.clone(), self.unused.clone());
         let epsilon = f64::from(config.norm_epsilon);
+        let gelu = f64::from(u8::from(config.activation == Activation::Gelu));
         match step {
-            Step::Embed { table } => {
+            Step::Embed { table, factor } => {
                 let (tokens, x) = (self.tokens.clone(), self.slots[&Slot::Hidden].clone());
                 for part in 0..self.weights[*table].parts.len() {
                     let w = &self.weights[*table];
@@ -183,6 +190,7 @@ impl Maker {
                         ("ROW_WORDS", w.row_words as f64),
                         ("ROW", p.row as f64),
                         ("COUNT", p.count as f64),
+                        ("FACTOR", f64::from(*factor)),
                         ("WG", f64::from(lanes(&self.gpu, w.groups))),
                     ];
                     let buffer = p.buffer.clone();
@@ -207,6 +215,8 @@ impl Maker {
                 step,
                 add,
                 gate,
+                factor,
+                cap,
             } => {
                 let x = self.slots[input].clone();
                 let y = self.slots[output].clone();
@@ -258,6 +268,9 @@ impl Maker {
                             ("BIAS", f64::from(u8::from(bias.is_some()))),
                             ("ADD", f64::from(u8::from(*add))),
                             ("GATE", f64::from(u8::from(*gate))),
+                            ("GELU", gelu),
+                            ("FACTOR", f64::from(*factor)),
+                            ("CAP", cap.map_or(0.0, f64::from)),
                             ("EPS", epsilon),
                             ("WG", f64::from(lanes(&self.gpu, w.groups))),
                         ];
@@ -327,6 +340,7 @@ impl Maker {
                         ("STRIDE", stride as f64),
                         ("BIAS", f64::from(u8::from(bias.is_some()))),
                         ("ADD", f64::from(u8::from(*add))),
+                        ("FACTOR", f64::from(*factor)),
                     ];
                     let constants = with_adapters(&constants, adapted);
                     let grid = [(p.count as u32).div_ceil(wide), 1, 1];
@@ -343,6 +357,7 @@ impl Maker {
                     ("IN", self.stride(Slot::GateUp) as f64),
                     ("OUT", self.stride(Slot::FeedForward) as f64),
                     ("WIDTH", config.feed_forward as f64),
+                    ("GELU", gelu),
                 ];
                 let (x, y) = (
                     self.slots[&Slot::GateUp].clone(),
@@ -351,28 +366,45 @@ impl Maker {
                 let grid = [config.feed_forward.div_ceil(64) as u32, 1, 1];
                 list.push(self.dispatch(Kernel::Swiglu, None, &constants, &[&x, &y, &state], grid, Some((1, 1))));
             }
-            Step::RopeAppend { layer, gains } => {
+            Step::AddNorm { gain, factor } => {
+                let g = groups(config.hidden);
+                let constants = [
+                    ("GROUPS", g as f64),
+                    ("COLUMNS", config.hidden as f64),
+                    ("EPS", epsilon),
+                    ("ADD", 1.0),
+                    ("FACTOR", f64::from(*factor)),
+                    ("WG", f64::from(lanes(&self.gpu, 2 * g))),
+                ];
+                let (x, y) = (self.slots[&Slot::Branch].clone(), self.slots[&Slot::Hidden].clone());
+                let gain = self.vectors[*gain].clone();
+                let buffers = [&x, &gain, &y, &state];
+                list.push(self.dispatch(Kernel::RmsNorm, None, &constants, &buffers, [1, 1, 1], Some((0, 1))));
+            }
+            Step::RopeAppend { cache, gains, rope } => {
                 let constants = [
                     ("STRIDE", self.stride(Slot::Qkv) as f64),
                     ("HEADS", config.heads as f64),
                     ("KV_HEADS", config.kv_heads as f64),
                     ("HEAD", config.head_dim as f64),
-                    ("ROTARY", config.rotary as f64),
+                    ("ROTARY", rope.map_or(0.0, |_| config.rotary as f64)),
                     ("NEOX", f64::from(u8::from(config.rope_style == RopeStyle::Halves))),
                     ("GATED", f64::from(u8::from(config.gated))),
-                    ("QK_NORM", f64::from(u8::from(gains.is_some()))),
+                    ("QK_NORM", qk_norm_constant(config.qk_norm)),
+                    ("RING", self.ring(*cache)),
                     ("EPS", epsilon),
                     ("WG", f64::from(lanes(&self.gpu, config.head_dim / 2))),
                 ];
                 let qkv = self.slots[&Slot::Qkv].clone();
+                let turns = rope.map_or(unused.clone(), |rope| self.turns[rope].clone());
                 let gains = gains.map_or(unused, |id| self.vectors[id].clone());
-                let (k, v) = self.caches[*layer].clone();
-                let (turns, query) = (self.turns.clone(), self.query.clone());
+                let (k, v) = self.caches[*cache].clone();
+                let query = self.query.clone();
                 let grid = [(config.heads + 2 * config.kv_heads) as u32, 1, 1];
                 let buffers = [&qkv, &gains, &turns, &query, &k, &v, &state];
                 list.push(self.dispatch(Kernel::RopeAppend, None, &constants, &buffers, grid, Some((1, 1))));
             }
-            Step::Attend { layer } => {
+            Step::Attend { cache } => {
                 let width = if self.gpu.is_software() { 16 } else { 32 };
                 let (group, rows) = attend_tile(
                     config.heads,
@@ -389,10 +421,13 @@ impl Maker {
                     ("GROUP", group as f64),
                     ("QUERIES", rows as f64),
                     ("SPLITS", splits as f64),
-                    ("SCALE", 1.0 / (config.head_dim as f64).sqrt()),
+                    ("SCALE", f64::from(config.attention_scale)),
+                    ("CAP", config.attention_cap.map_or(0.0, f64::from)),
+                    ("WINDOW", self.plan.caches[*cache].window.map_or(0.0, |n| n as f64)),
+                    ("RING", self.ring(*cache)),
                     ("WG", width as f64),
                 ];
-                let (k, v) = self.caches[*layer].clone();
+                let (k, v) = self.caches[*cache].clone();
                 let (query, parts, marks) = (self.query.clone(), self.parts.clone(), self.marks.clone());
                 let grid = [(config.heads / group) as u32, splits as u32, 1];
                 let buffers = [&query, &k, &v, &parts, &marks, &state];
@@ -460,6 +495,16 @@ impl Maker {
                 list.push(self.dispatch(Kernel::GatedNorm, None, &constants, &buffers, grid, Some((1, 1))));
             }
         }
+    }
+}
+
+/// What `rope_append` calls a way to norm q and k.
+pub fn qk_norm_constant(qk_norm: QkNorm) -> f64 {
+    match qk_norm {
+        QkNorm::None => 0.0,
+        QkNorm::Head => 1.0,
+        QkNorm::HeadTurned => 2.0,
+        QkNorm::Whole => 3.0,
     }
 }
 
@@ -539,10 +584,7 @@ impl Engine {
             values.resize(values.len().next_multiple_of(8), 0.0);
             vectors.push(gpu.storage_of("vector", &values));
         }
-        let factors = match &plan.rope_factors {
-            Some(vector) => Some(vector.read(source).await?),
-            None => None,
-        };
+        let turns = plan.turns(source, context).await?;
         let chunk = CHUNK.min(context);
         let rows_of =
             |label: &str, width: usize, rows: usize| gpu.storage(label, 4 * (8 * groups(width) * rows) as u64);
@@ -556,9 +598,10 @@ impl Engine {
             Slot::Convolved,
             Slot::Scanned,
             Slot::Logits,
+            Slot::Branch,
         ]
         .into_iter()
-        .filter(|slot| plan.width(*slot) > 0)
+        .filter(|slot| !slot.is_optional() || plan.writes(*slot))
         .map(|slot| {
             let rows = if slot == Slot::Logits { 1 } else { chunk };
             (slot, rows_of("slot", plan.width(slot), rows))
@@ -567,8 +610,8 @@ impl Engine {
         let element = if gpu.tier().f16 { 2 } else { 4 };
         let cache = (context * config.kv_width() * element) as u64;
         let splits = chunk.max(SPLITS);
-        let cells = config.recurs.iter().filter(|recurs| **recurs).count();
-        let carried = Carried::new(gpu, config.recurrent.as_ref(), cells);
+        let caches = plan.caches.len();
+        let carried = Carried::new(gpu, config.recurrent.as_ref(), plan.cells);
         let mut maker = Maker {
             gpu: gpu.clone(),
             plan,
@@ -581,13 +624,10 @@ impl Engine {
             query: rows_of("query", config.query_width(), chunk),
             parts: rows_of("parts", config.query_width(), splits),
             marks: gpu.storage("marks", 8 * (config.heads * splits) as u64),
-            turns: gpu.storage_of("turns", &config.turns(context, factors.as_deref())),
+            turns: turns.iter().map(|table| gpu.storage_of("turns", table)).collect(),
             unused: gpu.storage("unused", 32),
-            caches: config
-                .recurs
-                .iter()
-                .map(|recurs| if *recurs { 0 } else { cache })
-                .map(|bytes| (gpu.storage("keys", bytes), gpu.storage("values", bytes)))
+            caches: (0..caches)
+                .map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache)))
                 .collect(),
             carried,
             slots,

@@ -17,7 +17,7 @@ pub enum Kernel {
     MatmulDirect,
     /// RMS norm of rows: prefill.
     RmsNorm,
-    /// silu(gate) up: prefill.
+    /// act(gate) up: prefill.
     Swiglu,
     /// Rotation of q and k, and the KV cache.
     RopeAppend,
@@ -198,6 +198,11 @@ impl Kernel {
         )
     }
 
+    /// Whether it applies a gate, and so is composed with that fragment.
+    pub fn gates(self) -> bool {
+        matches!(self, Self::Matvec | Self::Swiglu)
+    }
+
     /// Whether it sums over its workgroup, and so is composed with one of the reductions.
     pub fn reduces(self) -> bool {
         matches!(
@@ -263,6 +268,9 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
     }
     if kernel.takes_adapters() {
         source.push_str(include_str!("../../shaders/lib/lora.wgsl"));
+    }
+    if kernel.gates() {
+        source.push_str(include_str!("../../shaders/lib/gate.wgsl"));
     }
     if let Some(block_type) = block_type {
         source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));

@@ -11,7 +11,7 @@ pub struct Fit {
     pub weights: u64,
     /// Keys and values of the whole context.
     pub cache: u64,
-    /// Activations of a chunk, rotary table, logits, what recurrent layers carry.
+    /// Activations of a chunk, rotary tables, logits, what recurrent layers carry.
     pub scratch: u64,
     /// What the device offers (an estimate: no browser tells).
     pub available: u64,
@@ -37,8 +37,8 @@ impl Fit {
             .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
             .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
-        let cells = c.recurs.iter().filter(|recurs| **recurs).count();
-        let cache = (c.layers - cells) as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let cache = plan.caches.len() as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let optional = [Slot::Branch, Slot::Mixed, Slot::Convolved, Slot::Scanned];
         let row: u64 = [
             Slot::Hidden,
             Slot::Hidden,
@@ -46,16 +46,15 @@ impl Fit {
             Slot::Attended,
             Slot::GateUp,
             Slot::FeedForward,
-            Slot::Mixed,
-            Slot::Convolved,
-            Slot::Scanned,
         ]
-        .iter()
-        .map(|&slot| 4 * plan.width(slot) as u64)
+        .into_iter()
+        .chain(optional.into_iter().filter(|slot| plan.writes(*slot)))
+        .map(|slot| 4 * plan.width(slot) as u64)
         .sum::<u64>()
             + 8 * c.query_width() as u64;
-        let table = 4 * context as u64 * c.rotary as u64;
-        let carried = c.recurrent.map_or(0, |r| 4 * (r.conv_carry() + r.scan_carry()) * cells * copies) as u64;
+        let table = 4 * (c.ropes.len() * context * c.rotary) as u64;
+        let carried = c.recurrent.map_or(0, |r| 4 * (r.conv_carry() + r.scan_carry()) as u64);
+        let carried = carried * (plan.cells * copies) as u64;
         let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64 + carried;
         Self {
             weights: matrices + vectors,

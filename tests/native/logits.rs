@@ -26,7 +26,7 @@ const MODELS: [&str; 17] = [
     "smollm2-Q4_0",
     "smollm2-Q8_0",
 ];
-const MORE: [&str; 3] = ["smollm2-Q4_K_M", "lfm2-Q8_0", "qwen35-Q8_0"];
+const MORE: [&str; 4] = ["smollm2-Q4_K_M", "lfm2-Q8_0", "granite4h-Q8_0", "qwen35-Q8_0"];
 
 /// Most absolute error: the references are f32 over dequantized weights, and so are we; sums differ in order only.
 pub const TOLERANCE: f32 = 1e-4;

@@ -9,7 +9,7 @@ use understudy::model::Sampling;
 use understudy::student::{Answer, Engine, Prompt, Request, Student};
 
 /// Students of the kit with recurrent layers.
-const MODELS: [&str; 2] = ["lfm2-Q8_0", "qwen35-Q8_0"];
+const MODELS: [&str; 3] = ["lfm2-Q8_0", "granite4h-Q8_0", "qwen35-Q8_0"];
 
 /// The CPU, and lavapipe where there is one.
 fn devices(test: &str) -> Vec<Option<Gpu>> {

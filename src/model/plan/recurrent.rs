@@ -8,21 +8,21 @@
 //! Linear     x        += Wout (convolved or scanned)
 //! ```
 
-use super::{Builder, Run, Slot, Step, VectorId};
+use super::{Builder, Slot, Step, VectorId};
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::gguf::TensorInfo;
-use crate::model::{Mixing, Recurrent};
-
-/// Tensors that one matrix may merge: what adapters tell apart.
-const MERGED: usize = 3;
+use crate::model::{Config, Mixing};
 
 impl Builder<'_> {
-    /// The mixing part of recurrent layer number `cell`, which is layer `layer` of the student; D is `hidden`.
-    pub(super) fn recurrent(&mut self, shape: &Recurrent, hidden: usize, layer: usize, cell: usize) -> Result<()> {
+    /// The mixing part of a recurrent layer.
+    pub(super) fn recurrent(&mut self, config: &Config, layer: usize) -> Result<()> {
         let name = |part: &str| format!("blk.{layer}.{part}");
+        let shape = config.recurrent.expect("recurrent layers have a shape");
         let (inner, heads) = (shape.inner(), shape.heads);
-        let norm = self.gain(&name("attn_norm.weight"), hidden)?;
+        let cell = self.cells;
+        self.cells += 1;
+        let norm = self.norm_before(config, &name("attn_norm.weight"))?;
         let (projected, conv) = match shape.mixing {
             Mixing::ShortConv => (vec![("shortconv.in_proj", shape.projection())], "shortconv.conv"),
             Mixing::Mamba2 => (vec![("ssm_in", shape.projection())], "ssm_conv1d"),
@@ -37,7 +37,7 @@ impl Builder<'_> {
             ),
         };
         let projected: Vec<_> = projected.into_iter().map(|(part, width)| (name(part), width)).collect();
-        self.projection(norm, &projected, hidden, Slot::Mixed)?;
+        self.projection(norm, &projected, config.hidden, Slot::Mixed)?;
         let weights = self.numbers(&[(name(&format!("{conv}.weight")), shape.channels * shape.taps)])?;
         let bias = self.bias(&[(name(&format!("{conv}.bias")), shape.channels)])?;
         self.body.push(Step::ShortConv { cell, weights, bias });
@@ -56,46 +56,7 @@ impl Builder<'_> {
             self.body.push(Step::GatedNorm { gain });
             ("ssm_out", Slot::Scanned)
         };
-        self.residual(&name(output), hidden, inner, source)
-    }
-
-    /// output = W norm(Hidden) for tensors `(name, rows)` one behind another; neighbours of one block type are one matrix.
-    fn projection(&mut self, norm: VectorId, parts: &[(String, usize)], columns: usize, output: Slot) -> Result<()> {
-        let mut first = 0;
-        let mut runs: Vec<Run> = Vec::new();
-        for (name, width) in parts {
-            let (tensor, block_type) = self.matrix_tensor(&format!("{name}.weight"), *width, columns)?;
-            let bias = (format!("{name}.bias"), *width);
-            match runs.last_mut() {
-                Some(run) if run.block_type == block_type && run.tensors.len() < MERGED => {
-                    run.tensors.push(tensor);
-                    run.biases.push(bias);
-                }
-                _ => runs.push(Run {
-                    block_type,
-                    first,
-                    tensors: vec![tensor],
-                    biases: vec![bias],
-                }),
-            }
-            first += width;
-        }
-        for run in runs {
-            let bias = self.bias(&run.biases)?;
-            let matrix = self.push_matrix(run.tensors, false, run.block_type);
-            self.body.push(Step::Linear {
-                norm: Some(norm),
-                input: Slot::Hidden,
-                matrix,
-                bias,
-                output,
-                first: run.first,
-                step: 1,
-                add: false,
-                gate: false,
-            });
-        }
-        Ok(())
+        self.residual(config, &name(output), inner, source, &name("post_attention_norm.weight"))
     }
 
     /// The numbers of tensors `(name, elements)` of whatever shape, one behind another; all must be there.
