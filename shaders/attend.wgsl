@@ -36,7 +36,7 @@ var<workgroup> factors: array<f32, QUERIES * GROUP>;
 
 fn place(j: u32) -> u32 {
     if (RING > 0u) {
-        return j % RING;
+        return j % max(RING, 1u); // a constant 0 would not compile
     }
     return j;
 }

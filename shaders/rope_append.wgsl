@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let position = state.position + t;
     var place = position;
     if (RING > 0u) {
-        place = position % RING;
+        place = position % max(RING, 1u); // a constant 0 would not compile
     }
     if (head >= HEADS + KV_HEADS) {
         let to = (place * KV_HEADS + head - HEADS - KV_HEADS) * HEAD;
