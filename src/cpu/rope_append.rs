@@ -71,7 +71,13 @@ pub fn rope_append(
                 continue;
             }
             let is_key = head >= heads;
-            let gain = || if is_key { &gains[head_dim..] } else { &gains[..head_dim] };
+            let gain = || {
+                if is_key {
+                    &gains[head_dim..2 * head_dim]
+                } else {
+                    &gains[..head_dim]
+                }
+            };
             match qk_norm {
                 QkNorm::Head => rms_norm(values, gain(), epsilon, &mut head_values),
                 QkNorm::None | QkNorm::HeadTurned => head_values.copy_from_slice(values),

@@ -60,8 +60,8 @@ impl Recurrent {
         } else {
             let inner = count("ssm.inner_size", 1, 1 << 20)?;
             let heads = count("ssm.time_step_rank", 1, 1 << 16)?;
-            let groups = count("ssm.group_count", 1, 1 << 16)?;
-            let state = count("ssm.state_size", 1, 1 << 16)?;
+            let groups = count("ssm.group_count", 1, 1 << 12)?;
+            let state = count("ssm.state_size", 1, 1 << 10)?;
             if inner % heads != 0 || heads % groups != 0 {
                 return Err(Error::malformed(format!(
                     "{inner} columns, {heads} heads and {groups} groups of its recurrent layers do not go together"

@@ -2,7 +2,7 @@
 
 use crate::gpu::meet;
 use crate::kit;
-use crate::logits::{TOLERANCE, reference, worst};
+use crate::logits::{reference, tolerance, worst};
 use understudy::format::source::Bytes;
 use understudy::gpu::{Gpu, GpuOptions};
 use understudy::model::Sampling;
@@ -69,8 +69,19 @@ fn chunks_of_seven_agree_with_the_kit() {
             };
             let error = worst(&logits, &reference.logits);
             println!("{name} in chunks of 7, GPU {}: {error:.1e}", gpu.is_some());
-            assert!(error <= TOLERANCE, "{name}: {error:.1e}");
+            assert!(error <= tolerance(name), "{name}: {error:.1e}");
         }
+    }
+}
+
+#[test]
+fn teaching_them_is_refused() {
+    for name in MODELS {
+        let Some((file, _)) = reference(name) else {
+            return kit::skip("teaching_them_is_refused");
+        };
+        let error = open(&file, None).plan().teachable().unwrap_err();
+        assert!(error.to_string().contains("recurrent layers"), "{name}: {error}");
     }
 }
 
