@@ -19,7 +19,9 @@ pub fn delta_net(shape: &Recurrent, qkv: &[f32], projection: &[f32], params: &[f
         state,
         ..
     } = *shape;
-    let rows = qkv.chunks_exact(shape.channels).zip(projection.chunks_exact(shape.projection()));
+    let rows = qkv
+        .chunks_exact(shape.channels)
+        .zip(projection.chunks_exact(shape.projection()));
     for ((qkv, projection), y) in rows.zip(y.chunks_exact_mut(shape.inner())) {
         let beta_first = shape.steering();
         for head in 0..heads {

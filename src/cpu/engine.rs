@@ -424,7 +424,13 @@ impl Engine {
                     combine::combine(1, config.head_dim, &parts, &marks, &mut self.slots.attended);
                 }
                 Step::SigmoidGate => {
-                    sigmoid_gate::sigmoid_gate(&self.slots.qkv, self.plan.width(Slot::Qkv), config.head_dim, config.query_width(), &mut self.slots.attended);
+                    sigmoid_gate::sigmoid_gate(
+                        &self.slots.qkv,
+                        self.plan.width(Slot::Qkv),
+                        config.head_dim,
+                        config.query_width(),
+                        &mut self.slots.attended,
+                    );
                 }
                 Step::ShortConv { cell, weights, bias } => {
                     let shape = self.plan.recurrent();
@@ -456,7 +462,13 @@ impl Engine {
                 }
                 Step::GatedNorm { gain } => {
                     let gain = &self.vectors[*gain];
-                    gated_norm::gated_norm(self.plan.recurrent(), &self.slots.mixed, gain, epsilon, &mut self.slots.scanned);
+                    gated_norm::gated_norm(
+                        self.plan.recurrent(),
+                        &self.slots.mixed,
+                        gain,
+                        epsilon,
+                        &mut self.slots.scanned,
+                    );
                 }
             }
         }

@@ -23,7 +23,9 @@ pub fn mamba2(shape: &Recurrent, xbc: &[f32], projection: &[f32], params: &[f32]
         ..
     } = *shape;
     let inner = shape.inner();
-    let rows = xbc.chunks_exact(shape.channels).zip(projection.chunks_exact(shape.projection()));
+    let rows = xbc
+        .chunks_exact(shape.channels)
+        .zip(projection.chunks_exact(shape.projection()));
     for ((xbc, projection), y) in rows.zip(y.chunks_exact_mut(inner)) {
         for head in 0..heads {
             let dt = softplus(projection[shape.steering() + head] + params[head]);

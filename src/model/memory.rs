@@ -22,14 +22,7 @@ pub struct Fit {
 impl Fit {
     /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element, `copies` copies of
     /// what recurrent layers carry, and chunks of `chunk` rows.
-    pub fn new(
-        plan: &Plan,
-        context: usize,
-        chunk: usize,
-        cache_bytes: usize,
-        copies: usize,
-        available: u64,
-    ) -> Self {
+    pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, copies: usize, available: u64) -> Self {
         let c = &plan.config;
         let matrices: u64 = plan
             .matrices

@@ -104,7 +104,11 @@ fn going_back_gives_what_a_fresh_run_gives() {
             let next = draw(engine, &ids[20..30], 24, 6);
             // Back in front of the prompt's last token.
             assert_eq!(resume(engine, 33), 33, "{name}");
-            assert_eq!(draw(engine, &ids[29..30], 33, 6), next, "{name}: the last token once more");
+            assert_eq!(
+                draw(engine, &ids[29..30], 33, 6),
+                next,
+                "{name}: the last token once more"
+            );
             // In front of that, nothing is known but the start.
             assert_eq!(resume(engine, 32), 0, "{name}");
             let whole = [&so_far, &ids[20..30]].concat();
@@ -112,7 +116,11 @@ fn going_back_gives_what_a_fresh_run_gives() {
             // A prompt of more than one chunk.
             let long: Vec<u32> = ids.iter().copied().cycle().take(300).collect();
             long_answers.push(draw(engine, &long, 0, 6));
-            assert_eq!(draw(engine, &long[299..], 299, 6), long_answers[0], "{name}: the long prompt");
+            assert_eq!(
+                draw(engine, &long[299..], 299, 6),
+                long_answers[0],
+                "{name}: the long prompt"
+            );
         }
         assert!(long_answers.iter().all(|answer| *answer == long_answers[0]), "{name}");
     }

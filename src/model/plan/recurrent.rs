@@ -56,7 +56,13 @@ impl Builder<'_> {
             self.body.push(Step::GatedNorm { gain });
             ("ssm_out", Slot::Scanned)
         };
-        self.residual(config, &name(output), inner, source, &name("post_attention_norm.weight"))
+        self.residual(
+            config,
+            &name(output),
+            inner,
+            source,
+            &name("post_attention_norm.weight"),
+        )
     }
 
     /// The numbers of tensors `(name, elements)` of whatever shape, one behind another; all must be there.
