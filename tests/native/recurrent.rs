@@ -3,9 +3,10 @@
 use crate::gpu::meet;
 use crate::kit;
 use crate::logits::{reference, tolerance, worst};
+use understudy::format::gguf::{Metadata, Value};
 use understudy::format::source::Bytes;
 use understudy::gpu::{Gpu, GpuOptions};
-use understudy::model::Sampling;
+use understudy::model::{Mixing, Recurrent, Sampling};
 use understudy::student::{Answer, Engine, Prompt, Request, Student};
 
 /// Students of the kit with recurrent layers.
@@ -83,6 +84,80 @@ fn teaching_them_is_refused() {
         let error = open(&file, None).plan().teachable().unwrap_err();
         assert!(error.to_string().contains("recurrent layers"), "{name}: {error}");
     }
+}
+
+#[test]
+fn a_token_costs_one_submission_and_eight_dispatches_a_layer() {
+    let test = "a_token_costs_one_submission_and_eight_dispatches_a_layer";
+    let Some(gpu) = meet(test, GpuOptions::default()) else {
+        return;
+    };
+    for name in MODELS {
+        let Some((file, reference)) = reference(name) else {
+            return kit::skip(test);
+        };
+        let before = gpu.counts();
+        let mut student = open(&file, Some(&gpu));
+        let allocated = (gpu.counts() - before).bytes;
+        let (layers, fit) = (student.plan().config.layers, student.fit().total());
+        let Engine::Gpu(engine) = student.engine() else {
+            panic!("it was opened on the device")
+        };
+        let dispatches = engine.dispatches_per_token();
+        println!("{name}: {dispatches} dispatches for {layers} layers, {allocated} bytes of {fit} planned");
+        assert!(dispatches <= 8 * layers + 3, "{name}: {dispatches}");
+        assert!(allocated <= fit + fit / 50, "{name}: the plan counts what is carried");
+        pollster::block_on(async {
+            let prompt = &reference.ids[..20];
+            engine.prefill(prompt, 0, Sampling::GREEDY, 0, |_| Ok(())).await.unwrap();
+            let before = gpu.counts();
+            for _ in 0..5 {
+                engine.decode(1).await.unwrap();
+            }
+            let used = gpu.counts() - before;
+            assert_eq!((used.submissions, used.buffers, used.bind_groups), (5, 0, 0), "{name}");
+            assert_eq!(used.dispatches, 5 * dispatches as u64, "{name}");
+        });
+    }
+}
+
+#[test]
+fn impossible_shapes_are_refused() {
+    let shape = |changes: &[(&str, u32)], mixing| {
+        let mut metadata = Metadata::default();
+        let whole = [
+            ("shortconv.l_cache", 3),
+            ("ssm.conv_kernel", 4),
+            ("ssm.inner_size", 128),
+            ("ssm.time_step_rank", 4),
+            ("ssm.group_count", 2),
+            ("ssm.state_size", 32),
+        ];
+        for (key, value) in whole.iter().chain(changes) {
+            metadata.insert(format!("x.{key}"), Value::U32(*value));
+        }
+        Recurrent::from_metadata(&metadata, "x", mixing, 256).map_err(|error| error.code())
+    };
+    for mixing in [Mixing::Mamba2, Mixing::DeltaNet] {
+        let whole = shape(&[], mixing).unwrap();
+        assert_eq!((whole.channels, whole.inner(), whole.scan_carry()), (256, 128, 4096));
+        for (key, value, code) in [
+            ("ssm.conv_kernel", 1, "malformed-file"),
+            ("ssm.inner_size", 0, "malformed-file"),
+            ("ssm.time_step_rank", 3, "malformed-file"),
+            ("ssm.group_count", 3, "malformed-file"),
+            ("ssm.state_size", u32::MAX, "malformed-file"),
+            ("ssm.state_size", 30, "unsupported"),
+            ("ssm.state_size", 512, "unsupported"),
+        ] {
+            assert_eq!(shape(&[(key, value)], mixing), Err(code), "{key} {value}");
+        }
+    }
+    assert_eq!(shape(&[], Mixing::ShortConv).unwrap().projection(), 768);
+    assert_eq!(
+        shape(&[("shortconv.l_cache", 0)], Mixing::ShortConv),
+        Err("malformed-file")
+    );
 }
 
 #[test]
