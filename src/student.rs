@@ -500,6 +500,11 @@ impl Student {
             .take_while(|(a, b)| a == b)
             .count()
             .min(ids.len() - 1);
+        // Caches of windowed layers forget.
+        let common = match &self.engine {
+            Engine::Cpu(engine) => engine.resume(common),
+            Engine::Gpu(engine) => engine.resume(common),
+        };
         self.cached.clear();
         let mut aborted = false;
         let rows = ids.len() - common;

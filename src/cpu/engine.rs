@@ -32,6 +32,8 @@ pub struct Engine {
     changes: HashMap<MatrixId, (Weights, Change)>,
     scales: Vec<f32>,
     position: usize,
+    /// Positions that were ever run since the last beginning at 0: a ring has kept the last of them.
+    written: usize,
     token: u32,
     draw: u32,
     sampling: Sampling,
@@ -96,10 +98,14 @@ impl Engine {
             vectors.push(vector.read(source).await?);
         }
         let turns = plan.turns(source, context).await?;
-        let cache = vec![0.0; context * plan.config.kv_width()];
+        let width = plan.config.kv_width();
+        let caches = || -> Vec<Vec<f32>> {
+            let positions = plan.caches.iter().map(|cache| cache.positions(CHUNK, context));
+            positions.map(|positions| vec![0.0; positions * width]).collect()
+        };
         Ok(Self {
-            k_cache: vec![cache.clone(); plan.caches.len()],
-            v_cache: vec![cache; plan.caches.len()],
+            k_cache: caches(),
+            v_cache: caches(),
             plan,
             matrices,
             vectors,
@@ -109,6 +115,7 @@ impl Engine {
             changes: HashMap::new(),
             scales: Vec::new(),
             position: 0,
+            written: 0,
             token: 0,
             draw: 0,
             sampling: Sampling::GREEDY,
@@ -146,7 +153,16 @@ impl Engine {
         self.context
     }
 
-    /// Sets where the next tokens go and how they are drawn; then come [`Engine::extend`] and [`Engine::decode`].
+    /// The most tokens, up to `most` that are known to be the same, from which it can go on.
+    pub fn resume(&self, most: usize) -> usize {
+        if self.written <= most + self.plan.rewind(CHUNK, self.context) {
+            most
+        } else {
+            0
+        }
+    }
+
+    /// Sets where the next tokens go, a position that [`Engine::resume`] gave, and how they are drawn; then come [`Engine::extend`] and [`Engine::decode`].
     pub fn begin(&mut self, position: usize, sampling: Sampling, draw: u32) {
         self.position = position;
         self.sampling = sampling;
@@ -386,7 +402,11 @@ impl Engine {
                 }
             }
         }
+        if self.position == 0 {
+            self.written = 0;
+        }
         self.position += rows;
+        self.written = self.written.max(self.position);
     }
 }
 
