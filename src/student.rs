@@ -501,7 +501,7 @@ impl Student {
             .take_while(|(a, b)| a == b)
             .count()
             .min(ids.len() - 1);
-        // What recurrent layers carry is known after some of them only.
+        // Caches of windowed layers forget, and what recurrent layers carry is known after some tokens only.
         let common = match &self.engine {
             Engine::Cpu(engine) => engine.resume(common),
             Engine::Gpu(engine) => engine.resume(common),

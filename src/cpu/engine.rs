@@ -35,6 +35,8 @@ pub struct Engine {
     changes: HashMap<MatrixId, (Weights, Change)>,
     scales: Vec<f32>,
     position: usize,
+    /// Positions that were ever run since the last beginning at 0: a ring has kept the last of them.
+    written: usize,
     token: u32,
     draw: u32,
     sampling: Sampling,
@@ -105,11 +107,15 @@ impl Engine {
             vectors.push(vector.read(source).await?);
         }
         let turns = plan.turns(source, context).await?;
-        let cache = vec![0.0; context * plan.config.kv_width()];
+        let width = plan.config.kv_width();
+        let caches = || -> Vec<Vec<f32>> {
+            let positions = plan.caches.iter().map(|cache| cache.positions(CHUNK, context));
+            positions.map(|positions| vec![0.0; positions * width]).collect()
+        };
         Ok(Self {
             carried: Carried::new(plan.config.recurrent.as_ref(), plan.cells),
-            k_cache: vec![cache.clone(); plan.caches.len()],
-            v_cache: vec![cache; plan.caches.len()],
+            k_cache: caches(),
+            v_cache: caches(),
             plan,
             matrices,
             vectors,
@@ -119,6 +125,7 @@ impl Engine {
             changes: HashMap::new(),
             scales: Vec::new(),
             position: 0,
+            written: 0,
             token: 0,
             draw: 0,
             sampling: Sampling::GREEDY,
@@ -158,7 +165,12 @@ impl Engine {
 
     /// The most tokens, up to `most` that are known to be the same, from which it can go on.
     pub fn resume(&self, most: usize) -> usize {
-        self.carried.resume(most, self.position)
+        let tokens = self.carried.resume(most, self.position);
+        if self.written <= tokens + self.plan.rewind(CHUNK, self.context) {
+            tokens
+        } else {
+            0
+        }
     }
 
     /// Sets where the next tokens go, a position that [`Engine::resume`] gave, and how they are drawn; then come
@@ -472,7 +484,11 @@ impl Engine {
                 }
             }
         }
+        if self.position == 0 {
+            self.written = 0;
+        }
         self.position += rows;
+        self.written = self.written.max(self.position);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{Activation, CacheId, MatrixId, Mixing, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
+use crate::model::{Activation, MatrixId, Mixing, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -59,6 +59,8 @@ pub struct Engine {
     in_flight: VecDeque<Mapping>,
     /// Rows in the cache once everything submitted has run.
     submitted: usize,
+    /// Positions that were ever run since the last beginning at 0: a ring has kept the last of them.
+    written: usize,
     maker: Maker,
 }
 
@@ -101,6 +103,8 @@ struct Maker {
     unused: wgpu::Buffer,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
     carried: Carried,
+    /// Positions of each cache that is a ring; 0 where it holds the whole context.
+    rings: Vec<usize>,
     attached: Option<Attached>,
 }
 
@@ -131,11 +135,6 @@ impl Maker {
     /// Floats between rows of a slot: whole groups of eight.
     fn stride(&self, slot: Slot) -> usize {
         8 * groups(self.plan.width(slot))
-    }
-
-    /// Positions of a cache that is a ring; 0 where it holds the whole context.
-    fn ring(&self, _cache: CacheId) -> f64 {
-        0.0
     }
 
     fn dispatch(
@@ -391,7 +390,7 @@ impl Maker {
                     ("NEOX", f64::from(u8::from(config.rope_style == RopeStyle::Halves))),
                     ("GATED", f64::from(u8::from(config.gated))),
                     ("QK_NORM", qk_norm_constant(config.qk_norm)),
-                    ("RING", self.ring(*cache)),
+                    ("RING", self.rings[*cache] as f64),
                     ("EPS", epsilon),
                     ("WG", f64::from(lanes(&self.gpu, config.head_dim / 2))),
                 ];
@@ -424,7 +423,7 @@ impl Maker {
                     ("SCALE", f64::from(config.attention_scale)),
                     ("CAP", config.attention_cap.map_or(0.0, f64::from)),
                     ("WINDOW", self.plan.caches[*cache].window.map_or(0.0, |n| n as f64)),
-                    ("RING", self.ring(*cache)),
+                    ("RING", self.rings[*cache] as f64),
                     ("WG", width as f64),
                 ];
                 let (k, v) = self.caches[*cache].clone();
@@ -608,9 +607,9 @@ impl Engine {
         })
         .collect();
         let element = if gpu.tier().f16 { 2 } else { 4 };
-        let cache = (context * config.kv_width() * element) as u64;
+        let positions: Vec<usize> = plan.caches.iter().map(|c| c.positions(chunk, context)).collect();
+        let rings = positions.iter().map(|n| if *n < context { *n } else { 0 });
         let splits = chunk.max(SPLITS);
-        let caches = plan.caches.len();
         let carried = Carried::new(gpu, config.recurrent.as_ref(), plan.cells);
         let mut maker = Maker {
             gpu: gpu.clone(),
@@ -626,8 +625,11 @@ impl Engine {
             marks: gpu.storage("marks", 8 * (config.heads * splits) as u64),
             turns: turns.iter().map(|table| gpu.storage_of("turns", table)).collect(),
             unused: gpu.storage("unused", 32),
-            caches: (0..caches)
-                .map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache)))
+            rings: rings.collect(),
+            caches: positions
+                .iter()
+                .map(|n| (n * config.kv_width() * element) as u64)
+                .map(|bytes| (gpu.storage("keys", bytes), gpu.storage("values", bytes)))
                 .collect(),
             carried,
             slots,
@@ -672,6 +674,7 @@ impl Engine {
             next_in_ring: 0,
             in_flight: VecDeque::new(),
             submitted: 0,
+            written: 0,
             maker,
         })
     }
@@ -831,7 +834,13 @@ impl Engine {
 
     /// The most tokens, up to `most` that are known to be the same, from which it can go on.
     pub fn resume(&self, most: usize) -> usize {
-        self.maker.carried.resume(most)
+        let tokens = self.maker.carried.resume(most);
+        let chunk = CHUNK.min(self.context);
+        if self.written <= tokens + self.maker.plan.rewind(chunk, self.context) {
+            tokens
+        } else {
+            0
+        }
     }
 
     /// Runs `tokens` from `position` on, which [`Engine::resume`] gave, and draws the token that follows them.
@@ -891,6 +900,11 @@ impl Engine {
             progress(done)?;
         }
         self.submitted = position + tokens.len();
+        self.written = if position == 0 {
+            self.submitted
+        } else {
+            self.written.max(self.submitted)
+        };
         self.read_token_later();
         self.oldest_token().await
     }
@@ -903,6 +917,7 @@ impl Engine {
             self.read_token_later();
             self.maker.carried.ran(self.submitted, 1);
             self.submitted += 1;
+            self.written = self.written.max(self.submitted);
         }
         assert!(!self.in_flight.is_empty(), "the caller stops at the end of the context");
         self.oldest_token().await

@@ -1,6 +1,6 @@
 //! The fit plan: what a student will take, computed before anything is allocated.
 
-use super::plan::{Plan, Slot};
+use super::plan::{Cache, Plan, Slot};
 use crate::error::{Error, Result, human_bytes};
 use crate::format::repack::row_words;
 
@@ -17,6 +17,8 @@ pub struct Fit {
     pub available: u64,
     /// Positions of the cache.
     pub context: usize,
+    /// Bytes that a position takes in all caches that hold the whole context.
+    pub position: u64,
 }
 
 impl Fit {
@@ -30,7 +32,10 @@ impl Fit {
             .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
             .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
-        let cache = plan.caches.len() as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let pair = 2 * (c.kv_width() * cache_bytes) as u64;
+        let positions = |cache: &Cache| cache.positions(chunk, context);
+        let cache = pair * plan.caches.iter().map(positions).sum::<usize>() as u64;
+        let whole = plan.caches.iter().filter(|cache| positions(cache) == context).count();
         let optional = [Slot::Branch, Slot::Mixed, Slot::Convolved, Slot::Scanned];
         let row: u64 = [
             Slot::Hidden,
@@ -55,6 +60,7 @@ impl Fit {
             scratch,
             available,
             context,
+            position: pair * whole as u64,
         }
     }
 
@@ -70,9 +76,10 @@ impl Fit {
 
     /// The longest context, in steps of 256, that would fit instead; 0 if the weights alone are too much.
     pub fn longest_context(&self) -> usize {
-        let per_position = (self.cache / self.context.max(1) as u64).max(1);
-        let free = self.available.saturating_sub(self.weights + self.scratch);
-        ((free / per_position) as usize).min(self.context) / 256 * 256
+        // What is left of the caches without them does not grow with the context.
+        let rings = self.cache.saturating_sub(self.position * self.context as u64);
+        let free = self.available.saturating_sub(self.weights + self.scratch + rings);
+        ((free / self.position.max(1)) as usize).min(self.context) / 256 * 256
     }
 
     /// The plan in one sentence with its numbers.

@@ -208,6 +208,15 @@ pub struct Cache {
     pub window: Option<usize>,
 }
 
+impl Cache {
+    /// Positions that an engine keeps which runs chunks of up to `chunk` rows in a context of `context`.
+    ///
+    /// A chunk is appended before any of its rows looks, so a ring holds what the first row sees and the whole chunk.
+    pub fn positions(self, chunk: usize, context: usize) -> usize {
+        self.window.map_or(context, |window| (window - 1 + chunk).min(context))
+    }
+}
+
 /// Divisors of the rotary frequencies that a file may have, `(rotary / 2)` each.
 #[derive(Debug, Clone)]
 pub enum Factors {
@@ -282,6 +291,17 @@ impl Plan {
         };
         let table = |rope| self.config.turns(rope, context, factors.as_deref());
         Ok((0..self.config.ropes.len()).map(table).collect())
+    }
+
+    /// How many positions an engine may be set back that runs chunks of up to `chunk` rows: beyond, a ring has lost what
+    /// the windows of the first rows see.
+    pub fn rewind(&self, chunk: usize, context: usize) -> usize {
+        let is_ring = |cache: &Cache| cache.positions(chunk, context) < context;
+        if self.caches.iter().any(is_ring) {
+            chunk
+        } else {
+            context
+        }
     }
 
     /// Whether a step of the body writes to `slot`.

@@ -109,7 +109,10 @@ fn a_token_costs_one_submission_and_eight_dispatches_a_layer() {
         assert!(allocated <= fit + fit / 50, "{name}: the plan counts what is carried");
         pollster::block_on(async {
             let prompt = &reference.ids[..20];
-            engine.prefill(prompt, 0, Sampling::GREEDY, 0, |_| Ok(())).await.unwrap();
+            engine
+                .prefill(prompt, 0, Sampling::GREEDY, 0, |_| Ok(()))
+                .await
+                .unwrap();
             let before = gpu.counts();
             for _ in 0..5 {
                 engine.decode(1).await.unwrap();
