@@ -270,6 +270,8 @@ pub struct Config {
     pub architecture: Architecture,
     /// Transformer blocks.
     pub layers: usize,
+    /// Blocks of the file: behind the layers there may be some that guess further tokens, which are not run.
+    pub blocks: usize,
     /// D, the width of the residual stream.
     pub hidden: usize,
     /// F, the width of the feed-forward part.
@@ -491,10 +493,12 @@ impl Keys<'_> {
 
     /// Which layers are recurrent: those that the file says, those without key heads, or all but each fourth (another
     /// interval where the file has it).
-    fn recurrent(&self, layers: usize) -> Result<Vec<bool>> {
+    fn recurrent(&self, layers: usize, blocks: usize) -> Result<Vec<bool>> {
         let listed = self.key("attention.recurrent_layers");
         match self.metadata.get(&listed) {
-            Some(Value::Array(Array::Bool(list))) if list.len() == layers => return Ok(list.clone()),
+            Some(Value::Array(Array::Bool(list))) if list.len() == layers || list.len() == blocks => {
+                return Ok(list[..layers].to_vec());
+            }
             Some(_) => {
                 return Err(Error::malformed(format!(
                     "{listed} does not hold a truth value for each of {layers} layers"
@@ -586,7 +590,12 @@ impl Config {
             return Err(Error::unsupported("a mixture of experts", "dense students"));
         }
         let required = |suffix: &str, limit: u64| keys.required(suffix, keys.count(suffix, limit)?);
-        let layers = required("block_count", 1024)?;
+        let blocks = required("block_count", 1024)?;
+        let ahead = metadata.u64(&keys.key("nextn_predict_layers")).unwrap_or(0);
+        if ahead >= blocks as u64 {
+            return Err(Error::malformed("it has blocks that guess ahead, and none besides"));
+        }
+        let layers = blocks - ahead as usize;
         let hidden = required("embedding_length", 1 << 16)?;
         let uniform = |suffix: &str, limit: u64| keys.uniform(suffix, layers, limit);
         let feed_forward = keys.required("feed_forward_length", uniform("feed_forward_length", 1 << 20)?)?;
@@ -662,6 +671,7 @@ impl Config {
         let mut config = Self {
             architecture,
             layers,
+            blocks,
             hidden,
             feed_forward,
             heads,
@@ -690,7 +700,7 @@ impl Config {
         };
         config.own(&keys)?;
         if let Some(mixing) = mixing {
-            let recurs = keys.recurrent(layers)?;
+            let recurs = keys.recurrent(layers, blocks)?;
             for (mixer, _) in config.mixers.iter_mut().zip(recurs).filter(|(_, recurs)| *recurs) {
                 *mixer = Mixer::Recurrent;
             }

@@ -743,7 +743,8 @@ impl<'a> Builder<'a> {
         // A tensor of a layer that no step reads would change the mathematics: say so instead of ignoring it.
         // (Old converters left the rotary frequencies behind; they follow from the base.)
         for tensor in &self.gguf.tensors {
-            let known = self.used.contains(tensor.name.as_str()) || tensor.name.ends_with("rot_embd");
+            let ahead = block(&tensor.name).is_some_and(|n| (config.layers..config.blocks).contains(&n));
+            let known = ahead || self.used.contains(tensor.name.as_str()) || tensor.name.ends_with("rot_embd");
             if !known && tensor.name.starts_with("blk.") {
                 let name: String = tensor.name.chars().take(60).collect();
                 return Err(Error::unsupported(
@@ -845,6 +846,11 @@ impl Product {
             cap,
         }
     }
+}
+
+/// The number of the block that a tensor belongs to.
+fn block(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 /// The upper and the lower half of a tensor's rows, as tensors of the same name.

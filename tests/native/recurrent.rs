@@ -3,10 +3,13 @@
 use crate::gpu::meet;
 use crate::kit;
 use crate::logits::{reference, tolerance, worst};
-use understudy::format::gguf::{Metadata, Value};
+use understudy::format::BlockType;
+use understudy::format::adapter::{Adapter, Pair};
+use understudy::format::gguf::{Array, Gguf, Metadata, Value, Writer};
 use understudy::format::source::Bytes;
 use understudy::gpu::{Gpu, GpuOptions};
-use understudy::model::{Mixing, Recurrent, Sampling};
+use understudy::model::chance::Numbers;
+use understudy::model::{Mixing, Plan, Recurrent, Sampling};
 use understudy::student::{Answer, Engine, Prompt, Request, Student};
 
 /// Students of the kit with recurrent layers.
@@ -121,6 +124,97 @@ fn a_token_costs_one_submission_and_eight_dispatches_a_layer() {
             assert_eq!((used.submissions, used.buffers, used.bind_groups), (5, 0, 0), "{name}");
             assert_eq!(used.dispatches, 5 * dispatches as u64, "{name}");
         });
+    }
+}
+
+#[test]
+fn blocks_that_guess_ahead_are_left_out() {
+    let Some((file, reference)) = reference("qwen35-Q8_0") else {
+        return kit::skip("blocks_that_guess_ahead_are_left_out");
+    };
+    let gguf = Gguf::from_bytes(&file).unwrap();
+    let mut writer = Writer::new();
+    for (key, value) in gguf.metadata.iter() {
+        writer.set(key, value.clone());
+    }
+    writer.set("qwen35.block_count", Value::U32(5));
+    writer.set("qwen35.nextn_predict_layers", Value::U32(1));
+    let listed = vec![true, true, true, false, false];
+    writer.set("qwen35.attention.recurrent_layers", Value::Array(Array::Bool(listed)));
+    for tensor in &gguf.tensors {
+        let bytes = &file[tensor.offset as usize..][..tensor.bytes as usize];
+        writer.tensor(
+            &tensor.name,
+            &tensor.shape,
+            tensor.block_type().unwrap(),
+            bytes.to_vec(),
+        );
+    }
+    writer.tensor("blk.4.nextn.enorm.weight", &[8], BlockType::F32, vec![0; 32]);
+    let ids = &reference.ids[..4];
+    let logits = [&file, &writer.to_bytes()].map(|file| {
+        let mut student = open(file, None);
+        assert_eq!(student.plan().config.layers, 4);
+        pollster::block_on(student.logits(ids)).unwrap()
+    });
+    assert!(logits[0] == logits[1]);
+    // A tensor of a layer that is run is not left out.
+    writer.tensor("blk.3.nextn.enorm.weight", &[8], BlockType::F32, vec![0; 32]);
+    let refused = Plan::new(&Gguf::from_bytes(&writer.to_bytes()).unwrap()).unwrap_err();
+    assert_eq!(refused.code(), "unsupported");
+}
+
+#[test]
+fn adapters_are_laid_beside_recurrent_layers() {
+    let test = "adapters_are_laid_beside_recurrent_layers";
+    for (name, matrices) in [
+        (
+            MODELS[0],
+            [
+                ("blk.0.shortconv.in_proj.weight", 768, 256),
+                ("blk.2.attn_q.weight", 256, 256),
+            ],
+        ),
+        (
+            MODELS[1],
+            [("blk.0.ssm_in.weight", 1096, 256), ("blk.0.ssm_out.weight", 256, 512)],
+        ),
+        (
+            MODELS[2],
+            [("blk.0.ssm_alpha.weight", 4, 256), ("blk.3.attn_q.weight", 512, 256)],
+        ),
+    ] {
+        let Some((file, reference)) = reference(name) else {
+            return kit::skip(test);
+        };
+        let ids = &reference.ids[..12];
+        let mut answers = Vec::new();
+        for gpu in devices(test) {
+            let mut student = open(&file, gpu.as_ref());
+            let mut numbers = Numbers(5);
+            let pairs = matrices.map(|(base, rows, columns)| Pair {
+                base: base.into(),
+                rank: 4,
+                rows,
+                columns,
+                a: numbers.vector(4 * columns),
+                b: numbers.vector(rows * 4).into_iter().map(|v| 0.02 * v).collect(),
+            });
+            let adapter = Adapter {
+                architecture: student.plan().config.architecture.name().into(),
+                alpha: 4.0,
+                pairs: pairs.to_vec(),
+                metadata: Metadata::default(),
+            };
+            let plain = pollster::block_on(student.logits(ids)).unwrap();
+            pollster::block_on(student.attach(adapter, 1.0)).unwrap();
+            let changed = pollster::block_on(student.logits(ids)).unwrap();
+            let one_by_one = pollster::block_on(student.logits_by_decode(ids)).unwrap();
+            assert!(worst(&changed, &plain) > 0.01, "{name}");
+            assert!(worst(&changed, &one_by_one) < 1e-3, "{name}");
+            answers.push(changed);
+        }
+        assert!(answers.iter().all(|a| worst(a, &answers[0]) < 1e-3), "{name}");
     }
 }
 
