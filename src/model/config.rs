@@ -530,12 +530,20 @@ impl Keys<'_> {
         }
         let pattern = "attention.sliding_window_pattern";
         let local = match self.metadata.get(&self.key(pattern)) {
-            Some(Value::Array(Array::Bool(local))) if local.len() == layers => local.clone(),
-            Some(Value::Array(_)) => {
-                return Err(Error::malformed(format!(
-                    "{} does not hold a truth value for each of {layers} layers",
-                    self.key(pattern)
-                )));
+            Some(Value::Array(array)) => {
+                let local = match array {
+                    Array::Bool(local) => Some(local.clone()),
+                    // Some converters write 1 and 0.
+                    other => other
+                        .integers()
+                        .map(|all| all.into_iter().map(|n| n != 0).collect::<Vec<bool>>()),
+                };
+                local.filter(|local| local.len() == layers).ok_or_else(|| {
+                    Error::malformed(format!(
+                        "{} does not hold a truth value for each of {layers} layers",
+                        self.key(pattern)
+                    ))
+                })?
             }
             _ => {
                 let period = self.metadata.u64(&self.key(pattern)).map_or(period, |n| n as usize);

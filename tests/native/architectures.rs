@@ -187,6 +187,9 @@ fn layers_see_windows_by_pattern() {
     let pattern = Value::Array(Array::Bool(vec![false, true, true]));
     let own = [window(512), ("attention.sliding_window_pattern", pattern)];
     assert_eq!(layers(&config("gemma3", 3, &own)), [full, local, local]);
+    let pattern = Value::Array(Array::I32(vec![1, 0, 1]));
+    let own = [window(512), ("attention.sliding_window_pattern", pattern)];
+    assert_eq!(layers(&config("gemma3", 3, &own)), [local, full, local]);
     let own = [window(512), ("attention.sliding_window_pattern", Value::U32(2))];
     assert_eq!(layers(&config("gemma3", 3, &own)), [local, full, local]);
     // OLMo 3 stretches only the layers that see everything.
@@ -352,6 +355,35 @@ fn rings_hold_what_windows_see() {
                 assert!(error < 1.2e-3, "decode behind chunks: {error:.1e}");
             }
         });
+    }
+}
+
+/// Where a norm stands behind a part, it takes a dispatch of its own; nothing else does.
+#[test]
+fn a_norm_behind_a_part_takes_one_dispatch() {
+    let test = "a_norm_behind_a_part_takes_one_dispatch";
+    let Some(device) = meet(test, Default::default()) else {
+        return;
+    };
+    for (name, each) in [
+        ("ernie45", 7),
+        ("granite", 7),
+        ("hunyuan", 7),
+        ("phi3", 7),
+        ("phi4mini", 7),
+        ("smollm3", 7),
+        ("exaone4", 9),
+        ("gemma2", 9),
+        ("gemma3k", 9),
+        ("olmo2", 9),
+    ] {
+        let Some((file, plan)) = student(name, test) else {
+            return;
+        };
+        let layers = plan.config.layers;
+        let engine = pollster::block_on(gpu::Engine::load(&device, plan, &file, 64, |_| Ok(()))).unwrap();
+        // The embedding, the head and the sampler are the other three.
+        assert_eq!(engine.dispatches_per_token(), each * layers + 3, "{name}");
     }
 }
 
