@@ -1,6 +1,7 @@
 // attend: for each query row, over a split of the positions: sum_j exp(s_j - m) v_j, m = max s_j, l = sum_j exp(s_j - m),
-// s_j = SCALE q . k_j for j <= the row's own position (causal by index; no mask tensor)
-// q (state.rows, HEADS HEAD) f32; caches (context, KV_HEADS HEAD) elem; parts (rows, HEADS, SPLITS, HEAD) f32 and
+// s_j = SCALE q . k_j for j <= the row's own position (causal by index; no mask tensor); CAP: CAP tanh(s_j / CAP) instead;
+// WINDOW: only the last WINDOW positions, the row's own included; RING: position j lies at j mod RING. 0 = none of it.
+// q (state.rows, HEADS HEAD) f32; caches (positions, KV_HEADS HEAD) elem; parts (rows, HEADS, SPLITS, HEAD) f32 and
 // marks (rows, HEADS, SPLITS) of (m, l). `combine` joins the splits.
 // Workgroup: GROUP query heads that share a KV head, QUERIES rows, one split: keys and values are read once for all of them.
 // Thread: in turn a position (scores), a row (maximum and sum), an element of the results. f32 sums, running maximum.
@@ -12,6 +13,9 @@ override GROUP: u32;
 override QUERIES: u32;
 override SPLITS: u32;
 override SCALE: f32 = 1.0;
+override CAP: f32 = 0.0;
+override WINDOW: u32 = 0u;
+override RING: u32 = 0u;
 override WG: u32 = 32u;
 
 const LOW: f32 = -1.0e30; // stands for minus infinity, which WGSL may assume never to occur
@@ -30,6 +34,13 @@ var<workgroup> maxima: array<f32, QUERIES * GROUP>;
 var<workgroup> totals: array<f32, QUERIES * GROUP>;
 var<workgroup> factors: array<f32, QUERIES * GROUP>;
 
+fn place(j: u32) -> u32 {
+    if (RING > 0u) {
+        return j % max(RING, 1u); // a constant 0 would not compile
+    }
+    return j;
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let t0 = workgroup.z * QUERIES;
@@ -44,9 +55,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     // Positions that any of these rows may see, cut into SPLITS runs of whole tiles.
     let seen = state.position + min(t0 + QUERIES - 1u, last_row) + 1u;
-    let tiles = (seen + WG - 1u) / WG;
+    var low = 0u;
+    if (WINDOW > 0u) {
+        low = max(state.position + t0 + 1u, WINDOW) - WINDOW;
+    }
+    let tiles = (seen - low + WG - 1u) / WG;
     let run = (tiles + SPLITS - 1u) / SPLITS * WG;
-    let begin = workgroup.y * run;
+    let begin = low + workgroup.y * run;
     let end = min(begin + run, seen);
 
     for (var i = lane; i < rows * quarter; i += WG) {
@@ -63,13 +78,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     for (var j0 = begin; j0 < end; j0 += WG) {
         let j = j0 + lane;
-        let key = (j * KV_HEADS + kv_head) * quarter;
+        let key = (place(j) * KV_HEADS + kv_head) * quarter;
         for (var row = 0u; row < rows; row += 1u) {
             var score = LOW;
-            if (j < end && j <= state.position + t0 + row / GROUP) {
+            let own = state.position + t0 + row / GROUP;
+            if (j < end && j <= own && (WINDOW == 0u || j + WINDOW > own)) {
                 score = 0.0;
                 for (var i = 0u; i < quarter; i += 1u) {
                     score += dot(queries[row * quarter + i], vec4<f32>(k_cache[key + i]));
+                }
+                if (CAP > 0.0) {
+                    score = CAP * tanh(clamp(score / CAP, -10.0, 10.0));
                 }
             }
             scores[row * WG + lane] = score;
@@ -99,7 +118,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = i / quarter;
             var result = results[i] * factors[row];
             for (var n = 0u; n < count; n += 1u) {
-                let value = ((j0 + n) * KV_HEADS + kv_head) * quarter + i % quarter;
+                let value = (place(j0 + n) * KV_HEADS + kv_head) * quarter + i % quarter;
                 result += scores[row * WG + n] * vec4<f32>(v_cache[value]);
             }
             results[i] = result;

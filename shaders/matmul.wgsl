@@ -1,4 +1,4 @@
-// matmul: y[t, FIRST + STEP n] = sum_k x[t, k] W[n, k] + bias[n] (+ y)                                 (prefill)
+// matmul: y[t, FIRST + STEP n] = FACTOR (sum_k x[t, k] W[n, k] + bias[n]) (+ y)                      (prefill)
 // x (state.rows, 8 GROUPS) f32, W: COUNT rows from row ROW of the whole matrix, 8 GROUPS columns, any block format,
 // bias (N), y (state.rows, STRIDE) f32.
 // LORA: z B^T is added in front of the bias; B (N, RANK), z (state.rows, PARTS, RANK), a column n takes the z of its
@@ -17,6 +17,7 @@ override BIAS: bool = false;
 override ADD: bool = false;
 override SCALED: bool = false;
 override LORA: bool = false;
+override FACTOR: f32 = 1.0;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> w: array<u32>;
@@ -103,6 +104,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 if (BIAS) {
                     value += bias[ROW + n];
                 }
+                value *= FACTOR;
                 let at = t * STRIDE + FIRST + STEP * (ROW + n);
                 if (ADD) {
                     y[at] += value;

@@ -1,5 +1,5 @@
 // matmul_direct: what `matmul` computes, for adapters that compute on the CPU                        (prefill, training)
-// y[t, FIRST + STEP n] = sum_k x[t, k] W[n, k] + bias[n] (+ y); shapes, LORA and SCALED as in matmul.
+// y[t, FIRST + STEP n] = FACTOR (sum_k x[t, k] W[n, k] + bias[n]) (+ y); shapes, LORA and SCALED as in matmul.
 // There workgroup memory is ordinary memory and a barrier a switch of all threads: nothing is shared here.
 // Workgroup: a tile of 16 rows t and 2 WG columns n; thread: two columns, so that every weight that it decodes meets 16 rows,
 // and every x that it reads two columns.
@@ -15,6 +15,7 @@ override BIAS: bool = false;
 override ADD: bool = false;
 override SCALED: bool = false;
 override LORA: bool = false;
+override FACTOR: f32 = 1.0;
 override WG: u32 = 32u;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -68,6 +69,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 if (BIAS) {
                     value += bias[ROW + n];
                 }
+                value *= FACTOR;
                 let to = t * STRIDE + FIRST + STEP * (ROW + n);
                 if (ADD) {
                     y[to] += value;

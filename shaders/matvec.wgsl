@@ -1,7 +1,8 @@
-// matvec: y = W h + bias (+ y), h = NORM ? x gain / sqrt(mean(x^2) + EPS) : x       for one row x, the decode path
+// matvec: y = FACTOR (W h + bias) (+ y), h = NORM ? x gain / sqrt(mean(x^2) + EPS) : x       for one row x, the decode path
 // W: COUNT rows from row ROW of the whole matrix (a matrix beyond the binding limit comes in parts), 8 GROUPS columns, any
 // block format; x row state.head_row of (rows, 8 GROUPS), gain (8 GROUPS), bias (N), result n goes to y[FIRST + STEP n].
-// GATE: rows come in pairs (gate, up) and y[i] = silu(gate_i) up_i: half as many results.
+// GATE: rows come in pairs (gate, up) and y[i] = act(gate_i) up_i, see lib/gate: half as many results.
+// CAP: results y become CAP tanh(y / CAP), where it is not 0.
 // LORA: B z is added in front of the bias; B (N, RANK), z (parts, RANK), a row takes the z of its tensor: see lib/lora.
 // SCALED: results are multiplied by bias[n % RANK], which is how z = s (A h) is made.
 // Workgroup: 4 rows, folded over x and y of the grid; thread: groups of 8 columns of all 4 rows. f32 sums; the norm's
@@ -19,6 +20,8 @@ override ADD: bool = false;
 override GATE: bool = false;
 override SCALED: bool = false;
 override LORA: bool = false;
+override FACTOR: f32 = 1.0;
+override CAP: f32 = 0.0;
 override EPS: f32 = 0.0;
 override WG: u32 = 64u;
 
@@ -87,9 +90,12 @@ fn main(
     if (BIAS) {
         sums += vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
     }
+    sums *= FACTOR;
+    if (CAP > 0.0) {
+        sums = CAP * tanh(clamp(sums / CAP, vec4<f32>(-10.0), vec4<f32>(10.0)));
+    }
     if (GATE) {
-        let gates = sums.xz;
-        let products = gates / (1.0 + exp(-gates)) * sums.yw;
+        let products = vec2<f32>(gate(sums.x), gate(sums.z)) * sums.yw;
         let pair = (ROW + first) / 2u;
         y[pair] = products.x;
         if (first + 2u < COUNT) {

@@ -1,4 +1,4 @@
-// swiglu: y[t, i] = silu(gate) up with (gate, up) = x[t, 2 i .. 2 i + 2], silu(a) = a / (1 + exp(-a))    (prefill)
+// swiglu: y[t, i] = act(gate) up with (gate, up) = x[t, 2 i .. 2 i + 2], act as in lib/gate    (prefill)
 // x (state.rows, IN) f32 pairs, y (state.rows, OUT) f32; WIDTH results a row.
 // Workgroup: 64 results of one row; thread: one result. f32, no sums.
 // Preconditions: IN >= 2 WIDTH, OUT >= WIDTH. In decode this is the GATE epilogue of matvec.
@@ -17,7 +17,5 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (t >= state.rows || i >= WIDTH) {
         return;
     }
-    let gate = x[t * IN + 2u * i];
-    let up = x[t * IN + 2u * i + 1u];
-    y[t * OUT + i] = gate / (1.0 + exp(-gate)) * up;
+    y[t * OUT + i] = gate(x[t * IN + 2u * i]) * x[t * IN + 2u * i + 1u];
 }

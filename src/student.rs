@@ -214,11 +214,12 @@ impl Header {
                     context,
                     gpu::engine::CHUNK.min(context),
                     element,
+                    gpu::carried::COPIES,
                     gpu.available_bytes(),
                 )
             }
             None => {
-                let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, CPU_BYTES);
+                let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, 2, CPU_BYTES);
                 // The CPU engine keeps the blocks as the file has them.
                 fit.weights = gguf.tensors.iter().map(|t| t.bytes).sum();
                 fit
@@ -500,6 +501,11 @@ impl Student {
             .take_while(|(a, b)| a == b)
             .count()
             .min(ids.len() - 1);
+        // Caches of windowed layers forget, and what recurrent layers carry is known after some tokens only.
+        let common = match &self.engine {
+            Engine::Cpu(engine) => engine.resume(common),
+            Engine::Gpu(engine) => engine.resume(common),
+        };
         self.cached.clear();
         let mut aborted = false;
         let rows = ids.len() - common;

@@ -1,13 +1,16 @@
 //! Runs a plan on the CPU: the oracle of the GPU engine, and the fallback of browsers without WebGPU.
 
+use super::attend::Scores;
+use super::carried::Carried;
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
 use super::{Lora, Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
+use super::{delta_net, gated_norm, mamba2, short_conv, sigmoid_gate};
 use crate::error::Result;
 use crate::format::BlockType;
 use crate::format::source::Source;
 use crate::model::lora::{Change, Stack};
-use crate::model::{MatrixId, Plan, Sampling, Slot, Step};
+use crate::model::{MatrixId, Mixing, Plan, Sampling, Slot, Step};
 use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
@@ -21,15 +24,19 @@ pub struct Engine {
     plan: Plan,
     matrices: Vec<Weights>,
     vectors: Vec<Vec<f32>>,
-    turns: Vec<f32>,
+    /// One table for each of the plan's.
+    turns: Vec<Vec<f32>>,
     k_cache: Vec<Vec<f32>>,
     v_cache: Vec<Vec<f32>>,
+    carried: Carried,
     context: usize,
     slots: Slots,
     /// Attached adapters: for each changed matrix its A as weights, and the change.
     changes: HashMap<MatrixId, (Weights, Change)>,
     scales: Vec<f32>,
     position: usize,
+    /// Positions that were ever run since the last beginning at 0: a ring has kept the last of them.
+    written: usize,
     token: u32,
     draw: u32,
     sampling: Sampling,
@@ -44,6 +51,10 @@ struct Slots {
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     feed_forward: Vec<f32>,
+    mixed: Vec<f32>,
+    convolved: Vec<f32>,
+    scanned: Vec<f32>,
+    branch: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -55,6 +66,10 @@ impl Slots {
             Slot::Attended => &mut self.attended,
             Slot::GateUp => &mut self.gate_up,
             Slot::FeedForward => &mut self.feed_forward,
+            Slot::Mixed => &mut self.mixed,
+            Slot::Convolved => &mut self.convolved,
+            Slot::Scanned => &mut self.scanned,
+            Slot::Branch => &mut self.branch,
             Slot::Logits => &mut self.logits,
         }
     }
@@ -91,15 +106,16 @@ impl Engine {
         for vector in &plan.vectors {
             vectors.push(vector.read(source).await?);
         }
-        let factors = match &plan.rope_factors {
-            Some(vector) => Some(vector.read(source).await?),
-            None => None,
+        let turns = plan.turns(source, context).await?;
+        let width = plan.config.kv_width();
+        let caches = || -> Vec<Vec<f32>> {
+            let positions = plan.caches.iter().map(|cache| cache.positions(CHUNK, context));
+            positions.map(|positions| vec![0.0; positions * width]).collect()
         };
-        let turns = plan.config.turns(context, factors.as_deref());
-        let cache = vec![0.0; context * plan.config.kv_width()];
         Ok(Self {
-            k_cache: vec![cache.clone(); plan.config.layers],
-            v_cache: vec![cache; plan.config.layers],
+            carried: Carried::new(plan.config.recurrent.as_ref(), plan.cells),
+            k_cache: caches(),
+            v_cache: caches(),
             plan,
             matrices,
             vectors,
@@ -109,6 +125,7 @@ impl Engine {
             changes: HashMap::new(),
             scales: Vec::new(),
             position: 0,
+            written: 0,
             token: 0,
             draw: 0,
             sampling: Sampling::GREEDY,
@@ -146,17 +163,45 @@ impl Engine {
         self.context
     }
 
-    /// Sets where the next tokens go and how they are drawn; then come [`Engine::extend`] and [`Engine::decode`].
+    /// The most tokens, up to `most` that are known to be the same, from which it can go on.
+    pub fn resume(&self, most: usize) -> usize {
+        let tokens = self.carried.resume(most, self.position);
+        if self.written <= tokens + self.plan.rewind(CHUNK, self.context) {
+            tokens
+        } else {
+            0
+        }
+    }
+
+    /// Sets where the next tokens go, a position that [`Engine::resume`] gave, and how they are drawn; then come
+    /// [`Engine::extend`] and [`Engine::decode`].
     pub fn begin(&mut self, position: usize, sampling: Sampling, draw: u32) {
-        self.position = position;
+        self.go_to(position);
         self.sampling = sampling;
         self.draw = draw;
     }
 
+    fn go_to(&mut self, position: usize) {
+        self.carried.go_to(position, self.position);
+        self.position = position;
+    }
+
     /// Runs a chunk of at most [`CHUNK`] tokens. `last`: also draws the token that follows them.
     pub fn extend(&mut self, chunk: &[u32], last: bool) -> Option<u32> {
+        if !last {
+            self.forward(chunk);
+            return None;
+        }
+        let mut chunk = chunk;
+        if !self.carried.is_empty() && chunk.len() > 1 {
+            // The last token runs alone: the states in front of it are kept.
+            let (front, back) = chunk.split_at(chunk.len() - 1);
+            self.forward(front);
+            chunk = back;
+        }
+        self.carried.keep(self.position);
         self.forward(chunk);
-        last.then(|| self.draw_token(chunk.len() - 1))
+        Some(self.draw_token(chunk.len() - 1))
     }
 
     /// Runs the last drawn token and draws the next.
@@ -167,9 +212,14 @@ impl Engine {
 
     /// Logits `(T, V)` after each of `tokens`, from an empty cache.
     pub fn logits(&mut self, tokens: &[u32]) -> Vec<f32> {
-        self.position = 0;
+        self.logits_in_chunks(tokens, CHUNK)
+    }
+
+    /// As [`Engine::logits`], with chunks of `chunk` tokens.
+    pub fn logits_in_chunks(&mut self, tokens: &[u32], chunk: usize) -> Vec<f32> {
+        self.go_to(0);
         let mut all = Vec::with_capacity(tokens.len() * self.plan.config.vocabulary);
-        for chunk in tokens.chunks(CHUNK) {
+        for chunk in tokens.chunks(chunk) {
             self.forward(chunk);
             for row in 0..chunk.len() {
                 self.head(row);
@@ -179,9 +229,9 @@ impl Engine {
         all
     }
 
-    /// Logits `(V)` after one more token at `position`.
+    /// Logits `(V)` after one more token at `position`, which is 0 or follows what was run before.
     pub fn logits_at(&mut self, token: u32, position: usize) -> &[f32] {
-        self.position = position;
+        self.go_to(position);
         self.forward(&[token]);
         self.head(0);
         &self.slots.logits
@@ -200,7 +250,14 @@ impl Engine {
         let mut y = std::mem::take(&mut self.slots.logits);
         y.resize(self.plan.config.vocabulary, 0.0);
         for step in &self.plan.head {
-            let Step::Linear { norm, matrix, .. } = step else {
+            let Step::Linear {
+                norm,
+                matrix,
+                factor,
+                cap,
+                ..
+            } = step
+            else {
                 unreachable!("the head is one linear step")
             };
             let norm = norm.map(|id| (self.vectors[id].as_slice(), self.plan.config.norm_epsilon));
@@ -209,6 +266,8 @@ impl Engine {
                 &x,
                 Fused {
                     norm,
+                    factor: Some(*factor),
+                    cap: *cap,
                     ..Fused::default()
                 },
                 0,
@@ -224,18 +283,21 @@ impl Engine {
         let config = &self.plan.config;
         let rows = tokens.len();
         let epsilon = config.norm_epsilon;
+        let activation = config.activation;
         let shape = Heads {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             rotary: config.rotary,
             style: config.rope_style,
+            gated: config.gated,
+            qk_norm: config.qk_norm,
         };
         for step in &self.plan.body {
             match step {
-                Step::Embed { table } => {
+                Step::Embed { table, factor } => {
                     self.slots.hidden.resize(rows * config.hidden, 0.0);
-                    embed::embed(&self.matrices[*table], tokens, &mut self.slots.hidden);
+                    embed::embed(&self.matrices[*table], tokens, *factor, &mut self.slots.hidden);
                 }
                 Step::Linear {
                     norm,
@@ -247,6 +309,8 @@ impl Engine {
                     step,
                     add,
                     gate,
+                    factor,
+                    cap: _,
                 } => {
                     let w = &self.matrices[*matrix];
                     let norm = norm.map(|id| self.vectors[id].as_slice());
@@ -274,7 +338,8 @@ impl Engine {
                             norm,
                             bias,
                             add: *add,
-                            gate: *gate,
+                            gate: gate.then_some(activation),
+                            factor: Some(*factor),
                             lora,
                             ..Fused::default()
                         };
@@ -301,6 +366,7 @@ impl Engine {
                         let mut fused = matmul::Fused {
                             bias,
                             add: *add,
+                            factor: Some(*factor),
                             lora,
                             ..matmul::Fused::default()
                         };
@@ -308,7 +374,7 @@ impl Engine {
                             let mut pairs = vec![0.0; rows * w.rows];
                             fused.add = false;
                             matmul::matmul(w, x, fused, 0, 1, w.rows, &mut pairs);
-                            swiglu::swiglu(&pairs, &mut y);
+                            swiglu::swiglu(&pairs, activation, &mut y);
                         } else {
                             matmul::matmul(w, x, fused, *first, *step, stride, &mut y);
                         }
@@ -317,30 +383,46 @@ impl Engine {
                 }
                 Step::Swiglu => {
                     self.slots.feed_forward.resize(rows * config.feed_forward, 0.0);
-                    swiglu::swiglu(&self.slots.gate_up, &mut self.slots.feed_forward);
+                    swiglu::swiglu(&self.slots.gate_up, activation, &mut self.slots.feed_forward);
                 }
-                Step::RopeAppend { layer, gains } => {
-                    let gains = gains.map(|id| (self.vectors[id].as_slice(), epsilon));
+                Step::AddNorm { gain, factor } => {
+                    let gain = &self.vectors[*gain];
+                    rms_norm::add_rms_norm(&self.slots.branch, gain, epsilon, *factor, &mut self.slots.hidden);
+                }
+                Step::RopeAppend { cache, gains, rope } => {
+                    let gains = gains.map_or([].as_slice(), |id| &self.vectors[id]);
+                    let shape = Heads {
+                        rotary: rope.map_or(0, |_| config.rotary),
+                        ..shape
+                    };
+                    let turns = rope.map_or([].as_slice(), |rope| &self.turns[rope]);
                     self.slots.query.resize(rows * config.query_width(), 0.0);
                     rope_append(
                         shape,
                         self.position,
                         &self.slots.qkv,
                         gains,
-                        &self.turns,
+                        epsilon,
+                        turns,
                         &mut self.slots.query,
-                        &mut self.k_cache[*layer],
-                        &mut self.v_cache[*layer],
+                        &mut self.k_cache[*cache],
+                        &mut self.v_cache[*cache],
                     );
                 }
-                Step::Attend { layer } => {
+                Step::Attend { cache } => {
                     let width = rows * config.query_width();
                     self.slots.attended.resize(width, 0.0);
                     let mut parts = vec![0.0; width];
                     let mut marks = vec![0.0; 2 * rows * config.heads];
-                    let (k, v) = (&self.k_cache[*layer], &self.v_cache[*layer]);
+                    let (k, v) = (&self.k_cache[*cache], &self.v_cache[*cache]);
+                    let scores = Scores {
+                        scale: config.attention_scale,
+                        cap: config.attention_cap,
+                        window: self.plan.caches[*cache].window,
+                    };
                     attend::attend(
                         shape,
+                        scores,
                         self.position,
                         1,
                         1,
@@ -353,9 +435,60 @@ impl Engine {
                     );
                     combine::combine(1, config.head_dim, &parts, &marks, &mut self.slots.attended);
                 }
+                Step::SigmoidGate => {
+                    sigmoid_gate::sigmoid_gate(
+                        &self.slots.qkv,
+                        self.plan.width(Slot::Qkv),
+                        config.head_dim,
+                        config.query_width(),
+                        &mut self.slots.attended,
+                    );
+                }
+                Step::ShortConv { cell, weights, bias } => {
+                    let shape = self.plan.recurrent();
+                    self.slots.convolved.resize(rows * shape.channels, 0.0);
+                    short_conv::short_conv(
+                        shape,
+                        &self.slots.mixed,
+                        &self.vectors[*weights],
+                        bias.map(|id| self.vectors[id].as_slice()),
+                        &mut self.carried.cell(*cell).conv,
+                        &mut self.slots.convolved,
+                    );
+                }
+                Step::Scan { cell, params } => {
+                    let shape = self.plan.recurrent();
+                    self.slots.scanned.resize(rows * shape.inner(), 0.0);
+                    let scan = match shape.mixing {
+                        Mixing::DeltaNet => delta_net::delta_net,
+                        Mixing::Mamba2 | Mixing::ShortConv => mamba2::mamba2,
+                    };
+                    scan(
+                        shape,
+                        &self.slots.convolved,
+                        &self.slots.mixed,
+                        &self.vectors[*params],
+                        &mut self.carried.cell(*cell).scan,
+                        &mut self.slots.scanned,
+                    );
+                }
+                Step::GatedNorm { gain } => {
+                    let gain = &self.vectors[*gain];
+                    gated_norm::gated_norm(
+                        self.plan.recurrent(),
+                        &self.slots.mixed,
+                        gain,
+                        epsilon,
+                        &mut self.slots.scanned,
+                    );
+                }
             }
         }
+        if self.position == 0 {
+            self.written = 0;
+        }
         self.position += rows;
+        self.written = self.written.max(self.position);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Twin of `shaders/matvec.wgsl`.
 
-use super::{Lora, Weights, dot, rms_norm::rms_norm, swiglu::silu};
+use super::{Lora, Weights, dot, rms_norm::rms_norm, swiglu::activate};
+use crate::model::Activation;
 
 /// What a matrix product does besides multiplying.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,15 +12,19 @@ pub struct Fused<'a> {
     pub bias: Option<&'a [f32]>,
     /// Add to y instead of replacing it.
     pub add: bool,
-    /// Rows are (gate, up) pairs; y gets silu(gate) up.
-    pub gate: bool,
+    /// Rows are (gate, up) pairs; y gets act(gate) up.
+    pub gate: Option<Activation>,
+    /// Results are multiplied by this, the bias included; `None`: 1.
+    pub factor: Option<f32>,
+    /// c: results y become c tanh(y / c).
+    pub cap: Option<f32>,
     /// Result n is multiplied by number n, modulo their count.
     pub scale: Option<&'a [f32]>,
     /// What adapters add.
     pub lora: Option<Lora<'a>>,
 }
 
-/// y\[first + step n\] = scale (W h + B z) + bias (+ y), h = norm(x) or x; W `(N, K)`, x `(K)`.
+/// y\[first + step n\] = cap(factor (scale (W h + B z) + bias)) (+ y), h = norm(x) or x; W `(N, K)`, x `(K)`.
 pub fn matvec(w: &Weights, x: &[f32], fused: Fused, first: usize, step: usize, y: &mut [f32]) {
     let mut normed = Vec::new();
     let x = match fused.norm {
@@ -44,11 +49,15 @@ pub fn matvec(w: &Weights, x: &[f32], fused: Fused, first: usize, step: usize, y
         if let Some(bias) = fused.bias {
             value += bias[n];
         }
-        if fused.gate {
+        value *= fused.factor.unwrap_or(1.0);
+        if let Some(cap) = fused.cap {
+            value = cap * (value / cap).tanh();
+        }
+        if let Some(activation) = fused.gate {
             if n % 2 == 0 {
                 gate = value;
             } else {
-                y[(first + n) / 2] = silu(gate) * value;
+                y[(first + n) / 2] = activate(activation, gate) * value;
             }
         } else if fused.add {
             y[first + step * n] += value;

@@ -5,19 +5,25 @@
 
 pub mod adamw;
 pub mod attend;
+pub mod carried;
 pub mod combine;
+pub mod delta_net;
 pub mod embed;
 pub mod engine;
+pub mod gated_norm;
 pub mod grad_norm;
 pub mod lora_back;
 pub mod lora_grad;
 pub mod loss;
+pub mod mamba2;
 pub mod matmul;
 pub mod matmul_back;
 pub mod matvec;
 pub mod rms_norm;
 pub mod rope_append;
 pub mod sample;
+pub mod short_conv;
+pub mod sigmoid_gate;
 pub mod swiglu;
 pub mod trainer;
 

@@ -12,3 +12,10 @@ pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32, y: &mut [f32]) {
         }
     }
 }
+
+/// y\[t, :\] += factor norm(x\[t, :\]): a norm behind a part of a layer.
+pub fn add_rms_norm(x: &[f32], gain: &[f32], epsilon: f32, factor: f32, y: &mut [f32]) {
+    let mut normed = vec![0.0; x.len()];
+    rms_norm(x, gain, epsilon, &mut normed);
+    super::add_scaled(y, factor, &normed);
+}

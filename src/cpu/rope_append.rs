@@ -1,7 +1,7 @@
 //! Twin of `shaders/rope_append.wgsl`.
 
 use super::rms_norm::rms_norm;
-use crate::model::RopeStyle;
+use crate::model::{QkNorm, RopeStyle};
 
 /// The shape of an attention layer.
 #[derive(Debug, Clone, Copy)]
@@ -12,21 +12,26 @@ pub struct Heads {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Elements of a head that are turned.
+    /// Elements of a head that are turned; 0: none.
     pub rotary: usize,
     /// Which elements are turned together.
     pub style: RopeStyle,
+    /// How queries and keys are normed.
+    pub qk_norm: QkNorm,
+    /// Each query head is followed by its gate, which is left to `sigmoid_gate`.
+    pub gated: bool,
 }
 
-/// q = rope(norm(q)), K cache <- rope(norm(k)), V cache <- v, from `position` on.
+/// q = rope(norm(q)), K cache <- rope(norm(k)), V cache <- v, from `position` on; norm and rope in the order of `qk_norm`.
 ///
-/// qkv `(T, q | k | v)`; gains: q's, then k's `(2 head_dim)` with the norm's epsilon; turns `(context, rotary / 2, 2)`;
-/// q `(T, heads head_dim)`; caches `(context, kv_heads head_dim)`.
+/// qkv `(T, q | k | v)`, where `gated` with a gate behind each head of q; gains: q's, then k's, `(2 head_dim)` or `((heads + kv_heads) head_dim)`; turns `(context, rotary / 2, 2)`;
+/// q `(T, heads head_dim)`; caches `(P, kv_heads head_dim)`, where position p lies at p mod P.
 pub fn rope_append(
     shape: Heads,
     position: usize,
     qkv: &[f32],
-    gains: Option<(&[f32], f32)>,
+    gains: &[f32],
+    epsilon: f32,
     turns: &[f32],
     q: &mut [f32],
     k_cache: &mut [f32],
@@ -38,24 +43,48 @@ pub fn rope_append(
         head_dim,
         rotary,
         style,
+        qk_norm,
+        gated,
     } = shape;
-    let stride = (heads + 2 * kv_heads) * head_dim;
+    let step = if gated { 2 } else { 1 };
+    let positions = k_cache.len() / (kv_heads * head_dim);
+    let stride = (step * heads + 2 * kv_heads) * head_dim;
     let mut head_values = vec![0.0; head_dim];
     for (t, row) in qkv.chunks_exact(stride).enumerate() {
         let at = position + t;
-        for (head, values) in row.chunks_exact(head_dim).enumerate() {
+        let place = at % positions;
+        let (mut q_row, mut k_row) = (Vec::new(), Vec::new());
+        if qk_norm == QkNorm::Whole {
+            let (q, k) = row[..(heads + kv_heads) * head_dim].split_at(heads * head_dim);
+            let (q_gain, k_gain) = gains.split_at(q.len());
+            q_row.resize(q.len(), 0.0);
+            k_row.resize(k.len(), 0.0);
+            rms_norm(q, q_gain, epsilon, &mut q_row);
+            rms_norm(k, k_gain, epsilon, &mut k_row);
+        }
+        let (queries, others) = row.split_at(step * heads * head_dim);
+        let queries = queries.chunks_exact(head_dim).step_by(step);
+        for (head, values) in queries.chain(others.chunks_exact(head_dim)).enumerate() {
             if head >= heads + kv_heads {
-                let to = (at * kv_heads + head - heads - kv_heads) * head_dim;
+                let to = (place * kv_heads + head - heads - kv_heads) * head_dim;
                 v_cache[to..to + head_dim].copy_from_slice(values);
                 continue;
             }
             let is_key = head >= heads;
-            match gains {
-                Some((gains, epsilon)) => {
-                    let gain = if is_key { &gains[head_dim..] } else { &gains[..head_dim] };
-                    rms_norm(values, gain, epsilon, &mut head_values);
+            let gain = || {
+                if is_key {
+                    &gains[head_dim..2 * head_dim]
+                } else {
+                    &gains[..head_dim]
                 }
-                None => head_values.copy_from_slice(values),
+            };
+            match qk_norm {
+                QkNorm::Head => rms_norm(values, gain(), epsilon, &mut head_values),
+                QkNorm::None | QkNorm::HeadTurned => head_values.copy_from_slice(values),
+                QkNorm::Whole => {
+                    let (row, first) = if is_key { (&k_row, head - heads) } else { (&q_row, head) };
+                    head_values.copy_from_slice(&row[first * head_dim..][..head_dim]);
+                }
             }
             for pair in 0..rotary / 2 {
                 let (first, second) = match style {
@@ -68,8 +97,12 @@ pub fn rope_append(
                 head_values[first] = a * cos - b * sin;
                 head_values[second] = a * sin + b * cos;
             }
+            if qk_norm == QkNorm::HeadTurned {
+                let turned = head_values.clone();
+                rms_norm(&turned, gain(), epsilon, &mut head_values);
+            }
             if is_key {
-                let to = (at * kv_heads + head - heads) * head_dim;
+                let to = (place * kv_heads + head - heads) * head_dim;
                 k_cache[to..to + head_dim].copy_from_slice(&head_values);
             } else {
                 let to = (t * heads + head) * head_dim;

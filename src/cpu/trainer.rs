@@ -121,6 +121,7 @@ impl Trainer {
     /// Errors: what the source cannot read; [`Error::Request`] for a rank of zero or modules that are not known.
     pub async fn new<S: Source>(plan: Plan, source: &S, context: usize, shape: &Shape, seed: u64) -> Result<Self> {
         shape.check()?;
+        plan.teachable()?;
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for matrix in &plan.matrices {
             matrices.push(Weights {
@@ -134,7 +135,7 @@ impl Trainer {
         for vector in &plan.vectors {
             vectors.push(vector.read(source).await?);
         }
-        let factors = match &plan.rope_factors {
+        let factors = match plan.rope_factors(context) {
             Some(vector) => Some(vector.read(source).await?),
             None => None,
         };
@@ -169,7 +170,7 @@ impl Trainer {
             }
         }
         Ok(Self {
-            turns: plan.config.turns(context, factors.as_deref()),
+            turns: plan.config.turns(0, context, factors.as_deref()),
             plan,
             matrices,
             vectors,
@@ -356,6 +357,8 @@ impl Trainer {
             head_dim: c.head_dim,
             rotary: c.rotary,
             style: c.rope_style,
+            gated: false,
+            qk_norm: c.qk_norm,
         }
     }
 
@@ -374,9 +377,9 @@ impl Trainer {
         let count = tokens.len();
         let c = &self.plan.config;
         match step {
-            Step::Embed { table } => {
+            Step::Embed { table, factor } => {
                 let mut hidden = vec![0.0; count * c.hidden];
-                embed::embed(&self.matrices[*table], tokens, &mut hidden);
+                embed::embed(&self.matrices[*table], tokens, *factor, &mut hidden);
                 rows.slots.insert(Slot::Hidden, hidden);
             }
             Step::Linear {
@@ -409,17 +412,18 @@ impl Trainer {
             }
             Step::Swiglu => {
                 let mut y = vec![0.0; count * c.feed_forward];
-                super::swiglu::swiglu(&rows.slots[&Slot::GateUp], &mut y);
+                super::swiglu::swiglu(&rows.slots[&Slot::GateUp], c.activation, &mut y);
                 rows.slots.insert(Slot::FeedForward, y);
             }
+            Step::AddNorm { .. } => unreachable!("no plan that is taught has a norm behind a part"),
             Step::RopeAppend { gains, .. } => {
                 rows.query = vec![0.0; count * c.query_width()];
                 rows.keys = vec![0.0; count * c.kv_width()];
                 rows.values = vec![0.0; count * c.kv_width()];
-                let gains = gains.map(|id| (self.vectors[id].as_slice(), c.norm_epsilon));
+                let gains = gains.map_or([].as_slice(), |id| &self.vectors[id]);
                 let qkv = &rows.slots[&Slot::Qkv];
                 let (q, k, v) = (&mut rows.query, &mut rows.keys, &mut rows.values);
-                rope_append(self.shape(), 0, qkv, gains, &self.turns, q, k, v);
+                rope_append(self.shape(), 0, qkv, gains, c.norm_epsilon, &self.turns, q, k, v);
             }
             Step::Attend { .. } => {
                 let mut y = vec![0.0; count * c.query_width()];
@@ -437,6 +441,9 @@ impl Trainer {
                     rows,
                 );
                 rows.slots.insert(Slot::Attended, y);
+            }
+            Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                unreachable!("the trainer refuses what it cannot teach")
             }
         }
     }
@@ -639,11 +646,15 @@ impl Trainer {
                         before,
                     );
                 }
+                Step::AddNorm { .. } => unreachable!("no plan that is taught has a norm behind a part"),
                 Step::RopeAppend { gains, .. } => {
                     let qkv = &before.slots[&Slot::Qkv];
                     let gains = gains.map(|id| self.vectors[id].as_slice());
                     let back = self.rope_back(qkv, gains, &d_query, &d_keys, &d_values);
                     d.insert(Slot::Qkv, back);
+                }
+                Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                    unreachable!("the trainer refuses what it cannot teach")
                 }
             }
         }
@@ -688,6 +699,7 @@ impl Trainer {
             head_dim,
             rotary,
             style,
+            ..
         } = self.shape();
         let mut d = vec![0.0; qkv.len()];
         let stride = (heads + 2 * kv_heads) * head_dim;

@@ -57,7 +57,8 @@ impl GpuTrainer {
         room: Room,
         progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        let factors = match &plan.rope_factors {
+        plan.teachable()?;
+        let factors = match plan.rope_factors(context) {
             Some(vector) => Some(vector.read(source).await?),
             None => None,
         };

@@ -97,8 +97,12 @@ impl Student {
                 Step::Embed { .. } => continue,
                 Step::Linear { output, .. } => (before == Slot::Hidden && *output == Slot::Qkv, *output),
                 Step::Swiglu => (false, Slot::FeedForward),
+                Step::AddNorm { .. } => unreachable!("no plan that is taught has a norm behind a part"),
                 Step::RopeAppend { .. } => (false, Slot::Qkv),
                 Step::Attend { .. } => (false, Slot::Attended),
+                Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                    unreachable!("the trainer refuses what it cannot teach")
+                }
             };
             if begins {
                 layers.push(Vec::new());
@@ -126,7 +130,7 @@ impl Student {
             .collect();
         Self {
             config: plan.config.clone(),
-            turns: plan.config.turns(context, factors),
+            turns: plan.config.turns(0, context, factors),
             layers,
             gains,
             positions: HashMap::new(),
@@ -266,6 +270,7 @@ impl Student {
         for step in steps {
             match step {
                 Step::Embed { .. } => unreachable!("the embedding is in front of the layers"),
+                Step::AddNorm { .. } => unreachable!("no plan that is taught has a norm behind a part"),
                 Step::Linear {
                     norm,
                     input,
@@ -320,6 +325,9 @@ impl Student {
                 Step::Attend { .. } => {
                     let [q, k, v] = turned.take().expect("the rotation comes in front of attention");
                     attended = Some(self.attend(q, k, v, positions, rows));
+                }
+                Step::SigmoidGate | Step::ShortConv { .. } | Step::Scan { .. } | Step::GatedNorm { .. } => {
+                    unreachable!("the trainer refuses what it cannot teach")
                 }
             }
         }

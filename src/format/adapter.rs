@@ -3,7 +3,7 @@
 //! A pair `A (r, K)`, `B (N, r)` changes a matrix `W (N, K)` to `W + s (alpha / r) B A`; `s` is the user's scale.
 //! Two formats hold pairs: llama.cpp's GGUF adapter, and PEFT's folder of `adapter_config.json` and
 //! `adapter_model.safetensors`. In both, A and B lie rows first. They name the matrices differently, and files converted
-//! for the `llama` architecture hold the rows of q and k in another order: see [`interleave`].
+//! for some architectures hold the rows of q and k in another order: see [`interleave`].
 
 use super::blocks::{BlockType, dequantize};
 use super::gguf::{Gguf, Metadata, Value, Writer};
@@ -201,7 +201,7 @@ impl Adapter {
         let mut pairs = Vec::with_capacity(halves.len());
         for (matrix, [a, b]) in halves {
             let mut pair = pair(matrix, a, b)?;
-            if base.architecture == "llama" {
+            if has_neighbours(&base.architecture) {
                 let heads = if pair.base.contains("attn_q") {
                     base.heads
                 } else if pair.base.contains("attn_k") {
@@ -305,7 +305,7 @@ impl Adapter {
                 "k_proj" => base.kv_heads,
                 _ => 0,
             };
-            let turned = if base.architecture == "llama" && heads > 0 {
+            let turned = if has_neighbours(&base.architecture) && heads > 0 {
                 interleave(&pair.b, pair.rank, heads, false)?
             } else {
                 pair.b.clone()
@@ -382,8 +382,13 @@ fn floats(name: &str, tensor: &TensorView) -> Result<Vec<f32>> {
     Ok(values)
 }
 
+/// Whether converters put rotary partners of this architecture side by side. (Ernie 4.5 has them so from the start.)
+fn has_neighbours(architecture: &str) -> bool {
+    matches!(architecture, "llama" | "granite" | "granitehybrid" | "smollm3")
+}
+
 /// Rows of a `(heads d, r)` matrix between the two orders of rotary pairs. PEFT keeps the halves of a head apart (row i
-/// turns with row i + d/2); files converted for the `llama` architecture keep partners side by side (2 i with 2 i + 1).
+/// turns with row i + d/2); files converted for some architectures keep partners side by side (2 i with 2 i + 1).
 /// `together`: from apart to side by side; else back.
 ///
 /// Errors: [`Error::Adapter`] if the rows are not whole heads of even width.

@@ -3,12 +3,14 @@
 //! The tests run these with awkward shapes; when a device is first met, [`self_test`] runs small ones, and a device whose
 //! answers are wrong gets the plainer kernels, or the CPU, instead of gibberish.
 
+pub mod recurrent;
 pub mod teach;
 
 use super::State;
 use super::device::Gpu;
 use super::kernels::{Access, Kernel};
 use super::pipelines::Pipelines;
+use crate::cpu::attend::Scores;
 use crate::cpu::matvec::Fused;
 use crate::cpu::rope_append::Heads;
 use crate::cpu::{self, Weights};
@@ -17,7 +19,7 @@ use crate::format::BlockType;
 use crate::format::repack::{groups, repack_row, row_words};
 pub use crate::model::chance::Numbers;
 use crate::model::lora::Parts;
-use crate::model::{RopeStyle, Sampling};
+use crate::model::{Activation, QkNorm, RopeStyle, Sampling};
 
 /// A buffer of a case: what goes in, and what the twin says should come out.
 pub struct Binding {
@@ -146,17 +148,23 @@ fn padded(values: &[f32], columns: usize) -> Vec<f32> {
         .collect()
 }
 
+fn activation(gelu: bool) -> Activation {
+    if gelu { Activation::Gelu } else { Activation::Silu }
+}
+
 fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
 /// A case of `embed`: `rows` tokens from a table `(vocabulary, columns)`, of which the part from `row` on is bound.
+/// With `row`, rows are multiplied by 3 as well.
 pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize, rows: usize, row: usize) -> Case {
+    let factor = if row > 0 { 3.0 } else { 1.0 };
     let mut numbers = Numbers(seed);
     let table = weights(&mut numbers, block_type, vocabulary, columns);
     let tokens: Vec<u32> = (0..rows).map(|_| (numbers.bits() % vocabulary as u64) as u32).collect();
     let mut x = vec![0.0; rows * columns];
-    cpu::embed::embed(&table, &tokens, &mut x);
+    cpu::embed::embed(&table, &tokens, factor, &mut x);
     let before = vec![0.5; rows * 8 * groups(columns)];
     let mut expected = padded(&x, columns);
     // A part writes the rows of its own tokens and no others.
@@ -179,6 +187,7 @@ pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize
             ("ROW_WORDS", row_words(block_type, columns) as f64),
             ("ROW", row as f64),
             ("COUNT", (vocabulary - row) as f64),
+            ("FACTOR", f64::from(factor)),
             ("WG", 16.0),
         ],
         bindings: vec![
@@ -201,8 +210,14 @@ pub struct Extras {
     pub bias: bool,
     /// Added to y.
     pub add: bool,
-    /// silu(gate) up of pairs of rows.
+    /// act(gate) up of pairs of rows.
     pub gate: bool,
+    /// The gate is a GELU.
+    pub gelu: bool,
+    /// Results are multiplied by 0.3.
+    pub factor: bool,
+    /// Results are capped at 1.5.
+    pub cap: bool,
     /// Results two apart from 1 on.
     pub spread: bool,
     /// Multiplied by one of 8 factors in turn.
@@ -296,7 +311,9 @@ pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, ext
         norm: extras.norm.then_some((gain.as_slice(), epsilon)),
         bias: extras.bias.then_some(bias.as_slice()),
         add: extras.add,
-        gate: extras.gate,
+        gate: extras.gate.then_some(activation(extras.gelu)),
+        factor: extras.factor.then_some(0.3),
+        cap: extras.cap.then_some(1.5),
         scale: scale.as_deref(),
         lora: lora.as_ref().map(Beside::twin),
     };
@@ -319,6 +336,9 @@ pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, ext
                 ("BIAS", flag(extras.bias)),
                 ("ADD", flag(extras.add)),
                 ("GATE", flag(extras.gate)),
+                ("GELU", flag(extras.gelu)),
+                ("FACTOR", if extras.factor { f64::from(0.3f32) } else { 1.0 }),
+                ("CAP", if extras.cap { 1.5 } else { 0.0 }),
                 ("EPS", f64::from(epsilon)),
                 ("WG", f64::from(lanes)),
             ]);
@@ -353,6 +373,7 @@ pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, colu
     let fused = cpu::matmul::Fused {
         bias: extras.bias.then_some(bias.as_slice()),
         add: extras.add,
+        factor: extras.factor.then_some(0.3),
         scale: scale.as_deref(),
         lora: lora.as_ref().map(Beside::twin),
     };
@@ -373,6 +394,7 @@ pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, colu
                 ("STRIDE", stride as f64),
                 ("BIAS", flag(extras.bias)),
                 ("ADD", flag(extras.add)),
+                ("FACTOR", if extras.factor { f64::from(0.3f32) } else { 1.0 }),
             ]);
             constants
         },
@@ -407,14 +429,21 @@ pub fn direct(case: Case) -> Case {
     }
 }
 
-/// A case of `rms_norm` on `(rows, columns)`.
-pub fn rms_norm(seed: u64, rows: usize, columns: usize, lanes: u32) -> Case {
+/// A case of `rms_norm` on `(rows, columns)`; `add`: added to y times this.
+pub fn rms_norm(seed: u64, rows: usize, columns: usize, add: Option<f32>, lanes: u32) -> Case {
     let mut numbers = Numbers(seed);
     let x = numbers.vector(rows * columns);
     let gain = numbers.vector(columns);
     let epsilon = 1e-5;
-    let mut y = vec![0.0; x.len()];
-    cpu::rms_norm::rms_norm(&x, &gain, epsilon, &mut y);
+    let before = match add {
+        Some(_) => numbers.vector(x.len()),
+        None => vec![0.0; x.len()],
+    };
+    let mut y = before.clone();
+    match add {
+        Some(factor) => cpu::rms_norm::add_rms_norm(&x, &gain, epsilon, factor, &mut y),
+        None => cpu::rms_norm::rms_norm(&x, &gain, epsilon, &mut y),
+    }
     let expected = padded(&y, columns);
     Case {
         kernel: Kernel::RmsNorm,
@@ -423,12 +452,14 @@ pub fn rms_norm(seed: u64, rows: usize, columns: usize, lanes: u32) -> Case {
             ("GROUPS", groups(columns) as f64),
             ("COLUMNS", columns as f64),
             ("EPS", f64::from(epsilon)),
+            ("ADD", flag(add.is_some())),
+            ("FACTOR", f64::from(add.unwrap_or(1.0))),
             ("WG", f64::from(lanes)),
         ],
         bindings: vec![
             read(&padded(&x, columns)),
             read(&padded(&gain, columns)),
-            write_f32(&[], expected),
+            write_f32(&padded(&before, columns), expected),
             state(0, rows),
         ],
         grid: [rows as u32 + 1, 1, 1],
@@ -437,11 +468,11 @@ pub fn rms_norm(seed: u64, rows: usize, columns: usize, lanes: u32) -> Case {
 }
 
 /// A case of `swiglu` on `(rows, 2 width)`.
-pub fn swiglu(seed: u64, rows: usize, width: usize) -> Case {
+pub fn swiglu(seed: u64, rows: usize, width: usize, gelu: bool) -> Case {
     let mut numbers = Numbers(seed);
     let x: Vec<f32> = numbers.vector(rows * 2 * width).iter().map(|v| 8.0 * v).collect();
     let mut y = vec![0.0; rows * width];
-    cpu::swiglu::swiglu(&x, &mut y);
+    cpu::swiglu::swiglu(&x, activation(gelu), &mut y);
     let stride = 8 * groups(width);
     Case {
         kernel: Kernel::Swiglu,
@@ -450,6 +481,7 @@ pub fn swiglu(seed: u64, rows: usize, width: usize) -> Case {
             ("IN", 2.0 * width as f64),
             ("OUT", stride as f64),
             ("WIDTH", width as f64),
+            ("GELU", flag(gelu)),
         ],
         bindings: vec![read(&x), write_f32(&[], padded(&y, width)), state(0, rows)],
         grid: [width.div_ceil(64) as u32, rows as u32, 1],
@@ -466,27 +498,29 @@ fn turns(positions: usize, rotary: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A case of `rope_append`: `rows` rows from `position` on.
-pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: bool, f16: bool, lanes: u32) -> Case {
+/// A case of `rope_append`: `rows` rows from `position` on, into a ring of `ring` positions (0: the whole context).
+pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, ring: usize, f16: bool, lanes: u32) -> Case {
     let Heads {
         heads,
         kv_heads,
         head_dim,
         rotary,
         style,
+        gated,
+        qk_norm,
     } = shape;
     let mut numbers = Numbers(seed);
-    let width = (heads + 2 * kv_heads) * head_dim;
+    let width = (heads * if gated { 2 } else { 1 } + 2 * kv_heads) * head_dim;
     let qkv = numbers.vector(rows * width);
-    let gains = numbers.vector(2 * head_dim);
+    let gains = numbers.vector((heads + kv_heads) * head_dim);
     let context = position + rows + 1;
     let turns = turns(context, rotary);
     let epsilon = 1e-6;
     let mut q = vec![0.0; rows * heads * head_dim];
-    let mut k = vec![0.0; context * kv_heads * head_dim];
+    let positions = if ring > 0 { ring } else { context };
+    let mut k = vec![0.0; positions * kv_heads * head_dim];
     let mut v = k.clone();
-    let with_gains = norm.then_some((gains.as_slice(), epsilon));
-    cpu::rope_append::rope_append(shape, position, &qkv, with_gains, &turns, &mut q, &mut k, &mut v);
+    cpu::rope_append::rope_append(shape, position, &qkv, &gains, epsilon, &turns, &mut q, &mut k, &mut v);
     let cache = |values: Vec<f32>| Binding {
         input: vec![0; values.len() * if f16 { 2 } else { 4 }],
         expected: Some(Expected::Elements(values)),
@@ -501,7 +535,9 @@ pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: 
             ("HEAD", head_dim as f64),
             ("ROTARY", rotary as f64),
             ("NEOX", flag(style == RopeStyle::Halves)),
-            ("QK_NORM", flag(norm)),
+            ("GATED", flag(gated)),
+            ("QK_NORM", super::engine::qk_norm_constant(qk_norm)),
+            ("RING", ring as f64),
             ("EPS", f64::from(epsilon)),
             ("WG", f64::from(lanes)),
         ],
@@ -519,10 +555,12 @@ pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, norm: 
     }
 }
 
-/// A case of `attend`: `rows` rows from `position` on, in tiles of `queries` rows, over `splits`.
+/// A case of `attend`: `rows` rows from `position` on, in tiles of `queries` rows, over `splits`. Where a row sees a window only,
+/// the caches are rings that just hold what the rows see.
 pub fn attend(
     seed: u64,
     shape: Heads,
+    scores: Scores,
     position: usize,
     rows: usize,
     splits: usize,
@@ -544,21 +582,23 @@ pub fn attend(
         .map(|v| 3.0 * v)
         .collect();
     let context = position + rows + 3;
+    let ring = scores.window.map_or(0, |window| window + rows - 1);
+    let positions = if ring > 0 { ring } else { context };
     let round = |v: f32| if f16 { half::f16::from_f32(v).to_f32() } else { v };
     let k: Vec<f32> = numbers
-        .vector(context * kv_heads * head_dim)
+        .vector(positions * kv_heads * head_dim)
         .into_iter()
         .map(round)
         .collect();
     let v: Vec<f32> = numbers
-        .vector(context * kv_heads * head_dim)
+        .vector(positions * kv_heads * head_dim)
         .into_iter()
         .map(round)
         .collect();
     let mut parts = vec![0.0; rows * heads * splits * head_dim];
     let mut marks = vec![0.0; rows * heads * splits * 2];
     cpu::attend::attend(
-        shape, position, splits, width, queries, &q, &k, &v, &mut parts, &mut marks,
+        shape, scores, position, splits, width, queries, &q, &k, &v, &mut parts, &mut marks,
     );
     let cache = |values: &[f32]| -> Binding {
         if f16 {
@@ -581,7 +621,10 @@ pub fn attend(
             ("GROUP", group as f64),
             ("QUERIES", queries as f64),
             ("SPLITS", splits as f64),
-            ("SCALE", 1.0 / (head_dim as f64).sqrt()),
+            ("SCALE", f64::from(scores.scale)),
+            ("CAP", f64::from(scores.cap.unwrap_or(0.0))),
+            ("WINDOW", scores.window.unwrap_or(0) as f64),
+            ("RING", ring as f64),
             ("WG", width as f64),
         ],
         bindings: vec![
@@ -781,14 +824,28 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         head_dim: 16,
         rotary: 16,
         style: RopeStyle::Halves,
+        gated: false,
+        qk_norm: QkNorm::Head,
+    };
+    let plain = Scores {
+        scale: 0.25,
+        cap: None,
+        window: None,
+    };
+    let windowed = Scores {
+        cap: Some(20.0),
+        window: Some(7),
+        ..plain
     };
     let lanes = super::engine::lanes(gpu, 64);
     let mut cases = vec![
-        rms_norm(1, 2, 64, lanes),
-        swiglu(2, 2, 40),
-        rope_append(3, shape, 5, 2, true, f16, lanes),
-        attend(4, shape, 20, 1, 4, 2, 1, f16),
-        attend(5, shape, 3, 9, 1, 2, 4, f16),
+        rms_norm(1, 2, 64, None, lanes),
+        swiglu(2, 2, 40, false),
+        swiglu(9, 1, 40, true),
+        rope_append(3, shape, 5, 2, 0, f16, lanes),
+        attend(4, shape, plain, 20, 1, 4, 2, 1, f16),
+        attend(5, shape, plain, 3, 9, 1, 2, 4, f16),
+        attend(10, shape, windowed, 20, 5, 1, 2, 4, f16),
         combine(6, 2, 4, 16, 3),
         sample(
             7,
@@ -802,6 +859,7 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         ),
         sample(8, 300, Sampling::GREEDY, 0, true),
     ];
+    cases.extend(recurrent::known_answers(lanes));
     for (i, &block_type) in block_types.iter().enumerate() {
         let seed = 100 + i as u64;
         cases.push(embed(seed, block_type, 5, 256, 3, 0));

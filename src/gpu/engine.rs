@@ -6,18 +6,20 @@
 //! can be in flight before the first is read back, four bytes each.
 
 use super::State;
-use super::cases::lora_constants;
+use super::carried::{Carried, RING};
+use super::cases::{lora_constants, recurrent};
 use super::device::{Gpu, Mapping};
 use super::kernels::Kernel;
 use super::pipelines::Pipelines;
 use super::weights::{Part, Weights};
+use crate::cpu::gated_norm::norm_width;
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{MatrixId, Plan, RopeStyle, Sampling, Slot, Step};
+use crate::model::{Activation, MatrixId, Mixing, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -57,6 +59,8 @@ pub struct Engine {
     in_flight: VecDeque<Mapping>,
     /// Rows in the cache once everything submitted has run.
     submitted: usize,
+    /// Positions that were ever run since the last beginning at 0: a ring has kept the last of them.
+    written: usize,
     maker: Maker,
 }
 
@@ -93,10 +97,14 @@ struct Maker {
     query: wgpu::Buffer,
     parts: wgpu::Buffer,
     marks: wgpu::Buffer,
-    turns: wgpu::Buffer,
+    /// One table for each of the plan's.
+    turns: Vec<wgpu::Buffer>,
     /// Bound where a kernel has a binding that this use of it does not read.
     unused: wgpu::Buffer,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
+    carried: Carried,
+    /// Positions of each cache that is a ring; 0 where it holds the whole context.
+    rings: Vec<usize>,
     attached: Option<Attached>,
 }
 
@@ -169,8 +177,9 @@ impl Maker {
         let config = self.plan.config.clone();
         let (state, unused) = (self.state.clone(), self.unused.clone());
         let epsilon = f64::from(config.norm_epsilon);
+        let gelu = f64::from(u8::from(config.activation == Activation::Gelu));
         match step {
-            Step::Embed { table } => {
+            Step::Embed { table, factor } => {
                 let (tokens, x) = (self.tokens.clone(), self.slots[&Slot::Hidden].clone());
                 for part in 0..self.weights[*table].parts.len() {
                     let w = &self.weights[*table];
@@ -180,6 +189,7 @@ impl Maker {
                         ("ROW_WORDS", w.row_words as f64),
                         ("ROW", p.row as f64),
                         ("COUNT", p.count as f64),
+                        ("FACTOR", f64::from(*factor)),
                         ("WG", f64::from(lanes(&self.gpu, w.groups))),
                     ];
                     let buffer = p.buffer.clone();
@@ -204,6 +214,8 @@ impl Maker {
                 step,
                 add,
                 gate,
+                factor,
+                cap,
             } => {
                 let x = self.slots[input].clone();
                 let y = self.slots[output].clone();
@@ -255,6 +267,9 @@ impl Maker {
                             ("BIAS", f64::from(u8::from(bias.is_some()))),
                             ("ADD", f64::from(u8::from(*add))),
                             ("GATE", f64::from(u8::from(*gate))),
+                            ("GELU", gelu),
+                            ("FACTOR", f64::from(*factor)),
+                            ("CAP", cap.map_or(0.0, f64::from)),
                             ("EPS", epsilon),
                             ("WG", f64::from(lanes(&self.gpu, w.groups))),
                         ];
@@ -324,6 +339,7 @@ impl Maker {
                         ("STRIDE", stride as f64),
                         ("BIAS", f64::from(u8::from(bias.is_some()))),
                         ("ADD", f64::from(u8::from(*add))),
+                        ("FACTOR", f64::from(*factor)),
                     ];
                     let constants = with_adapters(&constants, adapted);
                     let grid = [(p.count as u32).div_ceil(wide), 1, 1];
@@ -340,6 +356,7 @@ impl Maker {
                     ("IN", self.stride(Slot::GateUp) as f64),
                     ("OUT", self.stride(Slot::FeedForward) as f64),
                     ("WIDTH", config.feed_forward as f64),
+                    ("GELU", gelu),
                 ];
                 let (x, y) = (
                     self.slots[&Slot::GateUp].clone(),
@@ -348,27 +365,45 @@ impl Maker {
                 let grid = [config.feed_forward.div_ceil(64) as u32, 1, 1];
                 list.push(self.dispatch(Kernel::Swiglu, None, &constants, &[&x, &y, &state], grid, Some((1, 1))));
             }
-            Step::RopeAppend { layer, gains } => {
+            Step::AddNorm { gain, factor } => {
+                let g = groups(config.hidden);
+                let constants = [
+                    ("GROUPS", g as f64),
+                    ("COLUMNS", config.hidden as f64),
+                    ("EPS", epsilon),
+                    ("ADD", 1.0),
+                    ("FACTOR", f64::from(*factor)),
+                    ("WG", f64::from(lanes(&self.gpu, 2 * g))),
+                ];
+                let (x, y) = (self.slots[&Slot::Branch].clone(), self.slots[&Slot::Hidden].clone());
+                let gain = self.vectors[*gain].clone();
+                let buffers = [&x, &gain, &y, &state];
+                list.push(self.dispatch(Kernel::RmsNorm, None, &constants, &buffers, [1, 1, 1], Some((0, 1))));
+            }
+            Step::RopeAppend { cache, gains, rope } => {
                 let constants = [
                     ("STRIDE", self.stride(Slot::Qkv) as f64),
                     ("HEADS", config.heads as f64),
                     ("KV_HEADS", config.kv_heads as f64),
                     ("HEAD", config.head_dim as f64),
-                    ("ROTARY", config.rotary as f64),
+                    ("ROTARY", rope.map_or(0.0, |_| config.rotary as f64)),
                     ("NEOX", f64::from(u8::from(config.rope_style == RopeStyle::Halves))),
-                    ("QK_NORM", f64::from(u8::from(gains.is_some()))),
+                    ("GATED", f64::from(u8::from(config.gated))),
+                    ("QK_NORM", qk_norm_constant(config.qk_norm)),
+                    ("RING", self.rings[*cache] as f64),
                     ("EPS", epsilon),
                     ("WG", f64::from(lanes(&self.gpu, config.head_dim / 2))),
                 ];
                 let qkv = self.slots[&Slot::Qkv].clone();
+                let turns = rope.map_or(unused.clone(), |rope| self.turns[rope].clone());
                 let gains = gains.map_or(unused, |id| self.vectors[id].clone());
-                let (k, v) = self.caches[*layer].clone();
-                let (turns, query) = (self.turns.clone(), self.query.clone());
+                let (k, v) = self.caches[*cache].clone();
+                let query = self.query.clone();
                 let grid = [(config.heads + 2 * config.kv_heads) as u32, 1, 1];
                 let buffers = [&qkv, &gains, &turns, &query, &k, &v, &state];
                 list.push(self.dispatch(Kernel::RopeAppend, None, &constants, &buffers, grid, Some((1, 1))));
             }
-            Step::Attend { layer } => {
+            Step::Attend { cache } => {
                 let width = if self.gpu.is_software() { 16 } else { 32 };
                 let (group, rows) = attend_tile(
                     config.heads,
@@ -385,10 +420,13 @@ impl Maker {
                     ("GROUP", group as f64),
                     ("QUERIES", rows as f64),
                     ("SPLITS", splits as f64),
-                    ("SCALE", 1.0 / (config.head_dim as f64).sqrt()),
+                    ("SCALE", f64::from(config.attention_scale)),
+                    ("CAP", config.attention_cap.map_or(0.0, f64::from)),
+                    ("WINDOW", self.plan.caches[*cache].window.map_or(0.0, |n| n as f64)),
+                    ("RING", self.rings[*cache] as f64),
                     ("WG", width as f64),
                 ];
-                let (k, v) = self.caches[*layer].clone();
+                let (k, v) = self.caches[*cache].clone();
                 let (query, parts, marks) = (self.query.clone(), self.parts.clone(), self.marks.clone());
                 let grid = [(config.heads / group) as u32, splits as u32, 1];
                 let buffers = [&query, &k, &v, &parts, &marks, &state];
@@ -403,7 +441,69 @@ impl Maker {
                 let buffers = [&parts, &marks, &y, &state];
                 list.push(self.dispatch(Kernel::Combine, None, &constants, &buffers, grid, Some((1, 1))));
             }
+            Step::SigmoidGate => {
+                let constants = [
+                    ("IN", self.stride(Slot::Qkv) as f64),
+                    ("OUT", self.stride(Slot::Attended) as f64),
+                    ("WIDTH", config.query_width() as f64),
+                    ("HEAD", config.head_dim as f64),
+                ];
+                let (qkv, y) = (self.slots[&Slot::Qkv].clone(), self.slots[&Slot::Attended].clone());
+                let grid = [config.query_width().div_ceil(64) as u32, 1, 1];
+                let buffers = [&qkv, &y, &state];
+                list.push(self.dispatch(Kernel::SigmoidGate, None, &constants, &buffers, grid, Some((1, 1))));
+            }
+            Step::ShortConv { cell, weights, bias } => {
+                let shape = *self.plan.recurrent();
+                let constants = recurrent::conv_constants(&shape, bias.is_some(), RING);
+                let taps = self.vectors[*weights].clone();
+                let bias = bias.map_or(unused, |id| self.vectors[id].clone());
+                let carry = self.carried.cell(*cell).conv.clone();
+                let (x, y) = (self.slots[&Slot::Mixed].clone(), self.slots[&Slot::Convolved].clone());
+                let grid = [shape.channels.div_ceil(64) as u32, 1, 1];
+                let buffers = [&x, &taps, &bias, &carry, &y, &state];
+                list.push(self.dispatch(Kernel::ShortConv, None, &constants, &buffers, grid, None));
+            }
+            Step::Scan { cell, params } => {
+                let shape = *self.plan.recurrent();
+                // Software runs lanes one after another and pays for each barrier.
+                let width = if self.gpu.is_software() { 8 } else { 64 };
+                let kernel = match shape.mixing {
+                    Mixing::DeltaNet => Kernel::DeltaNet,
+                    Mixing::Mamba2 | Mixing::ShortConv => Kernel::Mamba2,
+                };
+                let constants = recurrent::scan_constants(&shape, RING, width);
+                let params = self.vectors[*params].clone();
+                let carry = self.carried.cell(*cell).scan.clone();
+                let [x, projection, y] =
+                    [Slot::Convolved, Slot::Mixed, Slot::Scanned].map(|slot| self.slots[&slot].clone());
+                let grid = recurrent::scan_grid(&shape, width);
+                let buffers = [&x, &projection, &params, &carry, &y, &state];
+                list.push(self.dispatch(kernel, None, &constants, &buffers, grid, None));
+            }
+            Step::GatedNorm { gain } => {
+                let shape = *self.plan.recurrent();
+                let width = norm_width(&shape);
+                let length = self.plan.vectors[*gain].len();
+                let wg = lanes(&self.gpu, width.div_ceil(4));
+                let constants = recurrent::norm_constants(&shape, length, config.norm_epsilon, wg);
+                let gain = self.vectors[*gain].clone();
+                let (projection, y) = (self.slots[&Slot::Mixed].clone(), self.slots[&Slot::Scanned].clone());
+                let grid = [(shape.inner() / width) as u32, 1, 1];
+                let buffers = [&projection, &gain, &y, &state];
+                list.push(self.dispatch(Kernel::GatedNorm, None, &constants, &buffers, grid, Some((1, 1))));
+            }
         }
+    }
+}
+
+/// What `rope_append` calls a way to norm q and k.
+pub fn qk_norm_constant(qk_norm: QkNorm) -> f64 {
+    match qk_norm {
+        QkNorm::None => 0.0,
+        QkNorm::Head => 1.0,
+        QkNorm::HeadTurned => 2.0,
+        QkNorm::Whole => 3.0,
     }
 }
 
@@ -483,10 +583,7 @@ impl Engine {
             values.resize(values.len().next_multiple_of(8), 0.0);
             vectors.push(gpu.storage_of("vector", &values));
         }
-        let factors = match &plan.rope_factors {
-            Some(vector) => Some(vector.read(source).await?),
-            None => None,
-        };
+        let turns = plan.turns(source, context).await?;
         let chunk = CHUNK.min(context);
         let rows_of =
             |label: &str, width: usize, rows: usize| gpu.storage(label, 4 * (8 * groups(width) * rows) as u64);
@@ -496,17 +593,24 @@ impl Engine {
             Slot::Attended,
             Slot::GateUp,
             Slot::FeedForward,
+            Slot::Mixed,
+            Slot::Convolved,
+            Slot::Scanned,
             Slot::Logits,
+            Slot::Branch,
         ]
         .into_iter()
+        .filter(|slot| !slot.is_optional() || plan.writes(*slot))
         .map(|slot| {
             let rows = if slot == Slot::Logits { 1 } else { chunk };
             (slot, rows_of("slot", plan.width(slot), rows))
         })
         .collect();
         let element = if gpu.tier().f16 { 2 } else { 4 };
-        let cache = (context * config.kv_width() * element) as u64;
+        let positions: Vec<usize> = plan.caches.iter().map(|c| c.positions(chunk, context)).collect();
+        let rings = positions.iter().map(|n| if *n < context { *n } else { 0 });
         let splits = chunk.max(SPLITS);
+        let carried = Carried::new(gpu, config.recurrent.as_ref(), plan.cells);
         let mut maker = Maker {
             gpu: gpu.clone(),
             plan,
@@ -519,11 +623,15 @@ impl Engine {
             query: rows_of("query", config.query_width(), chunk),
             parts: rows_of("parts", config.query_width(), splits),
             marks: gpu.storage("marks", 8 * (config.heads * splits) as u64),
-            turns: gpu.storage_of("turns", &config.turns(context, factors.as_deref())),
+            turns: turns.iter().map(|table| gpu.storage_of("turns", table)).collect(),
             unused: gpu.storage("unused", 32),
-            caches: (0..config.layers)
-                .map(|_| (gpu.storage("keys", cache), gpu.storage("values", cache)))
+            rings: rings.collect(),
+            caches: positions
+                .iter()
+                .map(|n| (n * config.kv_width() * element) as u64)
+                .map(|bytes| (gpu.storage("keys", bytes), gpu.storage("values", bytes)))
                 .collect(),
+            carried,
             slots,
             attached: None,
         };
@@ -566,6 +674,7 @@ impl Engine {
             next_in_ring: 0,
             in_flight: VecDeque::new(),
             submitted: 0,
+            written: 0,
             maker,
         })
     }
@@ -723,7 +832,18 @@ impl Engine {
         self.gpu.write(&self.state, 0, bytemuck::bytes_of(&state));
     }
 
-    /// Runs `tokens` from `position` on, and draws the token that follows them.
+    /// The most tokens, up to `most` that are known to be the same, from which it can go on.
+    pub fn resume(&self, most: usize) -> usize {
+        let tokens = self.maker.carried.resume(most);
+        let chunk = CHUNK.min(self.context);
+        if self.written <= tokens + self.maker.plan.rewind(chunk, self.context) {
+            tokens
+        } else {
+            0
+        }
+    }
+
+    /// Runs `tokens` from `position` on, which [`Engine::resume`] gave, and draws the token that follows them.
     ///
     /// `progress` is told the rows done so far; its error stops the work between chunks.
     pub async fn prefill(
@@ -740,12 +860,22 @@ impl Engine {
         );
         self.settle().await?;
         let chunk = CHUNK.min(self.context);
-        let chunks = tokens.len().div_ceil(chunk);
-        for (i, rows) in tokens.chunks(chunk).enumerate() {
-            let last = i + 1 == chunks;
+        let carries = !self.maker.carried.is_empty();
+        self.maker.carried.go_to(&self.gpu, position);
+        // With recurrent layers the last token runs alone: the states in front of it are kept.
+        let alone = tokens.len() - usize::from(carries);
+        let mut done = 0;
+        while done < tokens.len() {
+            let end = if done < alone { alone } else { tokens.len() };
+            let rows = &tokens[done..end.min(done + chunk)];
+            let at = position + done;
+            let last = done + rows.len() == tokens.len();
+            if last {
+                self.maker.carried.keep(&self.gpu, at);
+            }
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
             self.write_state(State {
-                position: (position + i * chunk) as u32,
+                position: at as u32,
                 rows: rows.len() as u32,
                 head_row: rows.len() as u32 - 1,
                 draw,
@@ -765,9 +895,16 @@ impl Engine {
             } else {
                 self.submit(&[body], rows.len(), false);
             }
-            progress(i * chunk + rows.len())?;
+            self.maker.carried.ran(at, rows.len());
+            done += rows.len();
+            progress(done)?;
         }
         self.submitted = position + tokens.len();
+        self.written = if position == 0 {
+            self.submitted
+        } else {
+            self.written.max(self.submitted)
+        };
         self.read_token_later();
         self.oldest_token().await
     }
@@ -778,7 +915,9 @@ impl Engine {
         while self.in_flight.len() < IN_FLIGHT.min(most.max(1)) && self.submitted < self.context {
             self.submit(&[&self.decode, &self.head, std::slice::from_ref(&self.sample)], 1, true);
             self.read_token_later();
+            self.maker.carried.ran(self.submitted, 1);
             self.submitted += 1;
+            self.written = self.written.max(self.submitted);
         }
         assert!(!self.in_flight.is_empty(), "the caller stops at the end of the context");
         self.oldest_token().await
@@ -786,8 +925,14 @@ impl Engine {
 
     /// Logits `(T, V)` after each of `tokens`, from an empty cache, by prefill.
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.logits_in_chunks(tokens, CHUNK).await
+    }
+
+    /// As [`Engine::logits`], with chunks of at most `chunk` tokens.
+    pub async fn logits_in_chunks(&mut self, tokens: &[u32], chunk: usize) -> Result<Vec<f32>> {
         self.settle().await?;
-        let chunk = CHUNK.min(self.context);
+        self.maker.carried.forget();
+        let chunk = CHUNK.min(self.context).min(chunk);
         let mut all = Vec::with_capacity(tokens.len() * self.maker.plan.config.vocabulary);
         for (i, rows) in tokens.chunks(chunk).enumerate() {
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));
@@ -809,9 +954,10 @@ impl Engine {
         Ok(all)
     }
 
-    /// Logits `(V)` after one more token at `position`, by the decode path.
+    /// Logits `(V)` after one more token at `position`, which is 0 or follows what was run before, by the decode path.
     pub async fn logits_at(&mut self, token: u32, position: usize) -> Result<Vec<f32>> {
         self.settle().await?;
+        self.maker.carried.forget();
         self.gpu.write(&self.tokens, 0, bytemuck::bytes_of(&token));
         self.write_state(State {
             position: position as u32,

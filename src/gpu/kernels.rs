@@ -17,7 +17,7 @@ pub enum Kernel {
     MatmulDirect,
     /// RMS norm of rows: prefill.
     RmsNorm,
-    /// silu(gate) up: prefill.
+    /// act(gate) up: prefill.
     Swiglu,
     /// Rotation of q and k, and the KV cache.
     RopeAppend,
@@ -25,6 +25,16 @@ pub enum Kernel {
     Attend,
     /// Joins the splits.
     Combine,
+    /// A causal depthwise convolution: recurrent layers.
+    ShortConv,
+    /// A selective state space: recurrent layers.
+    Mamba2,
+    /// The gated delta rule: recurrent layers.
+    DeltaNet,
+    /// The gated norm behind a state: recurrent layers.
+    GatedNorm,
+    /// The gate behind gated attention.
+    SigmoidGate,
     /// The next token.
     Sample,
     /// The gradient of rows through a matrix: training.
@@ -54,7 +64,7 @@ use Access::{Read, Write};
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Embed,
         Self::Matvec,
         Self::Matmul,
@@ -64,6 +74,11 @@ impl Kernel {
         Self::RopeAppend,
         Self::Attend,
         Self::Combine,
+        Self::ShortConv,
+        Self::Mamba2,
+        Self::DeltaNet,
+        Self::GatedNorm,
+        Self::SigmoidGate,
         Self::Sample,
         Self::MatmulBack,
         Self::LoraBack,
@@ -85,6 +100,11 @@ impl Kernel {
             Self::RopeAppend => "rope_append",
             Self::Attend => "attend",
             Self::Combine => "combine",
+            Self::ShortConv => "short_conv",
+            Self::Mamba2 => "mamba2",
+            Self::DeltaNet => "delta_net",
+            Self::GatedNorm => "gated_norm",
+            Self::SigmoidGate => "sigmoid_gate",
             Self::Sample => "sample",
             Self::MatmulBack => "matmul_back",
             Self::LoraBack => "lora_back",
@@ -123,6 +143,11 @@ impl Kernel {
             Self::RopeAppend => include_str!("../../shaders/rope_append.wgsl"),
             Self::Attend => include_str!("../../shaders/attend.wgsl"),
             Self::Combine => include_str!("../../shaders/combine.wgsl"),
+            Self::ShortConv => include_str!("../../shaders/short_conv.wgsl"),
+            Self::Mamba2 => include_str!("../../shaders/mamba2.wgsl"),
+            Self::DeltaNet => include_str!("../../shaders/delta_net.wgsl"),
+            Self::GatedNorm => include_str!("../../shaders/gated_norm.wgsl"),
+            Self::SigmoidGate => include_str!("../../shaders/sigmoid_gate.wgsl"),
             Self::Sample => include_str!("../../shaders/sample.wgsl"),
             Self::MatmulBack => include_str!("../../shaders/matmul_back.wgsl"),
             Self::LoraBack => include_str!("../../shaders/lora_back.wgsl"),
@@ -144,6 +169,9 @@ impl Kernel {
             Self::RopeAppend => &[Read, Read, Read, Write, Write, Write, Read],
             Self::Attend => &[Read, Read, Read, Write, Write, Read],
             Self::Combine => &[Read, Read, Write, Read],
+            Self::ShortConv | Self::Mamba2 | Self::DeltaNet => &[Read, Read, Read, Write, Write, Read],
+            Self::GatedNorm => &[Read, Read, Write, Read],
+            Self::SigmoidGate => &[Read, Write, Read],
             Self::Sample => &[Read, Write, Write],
             Self::MatmulBack => &[Read, Read, Read, Read, Write, Read],
             Self::LoraBack => &[Read, Read, Read, Write, Read],
@@ -170,11 +198,16 @@ impl Kernel {
         )
     }
 
+    /// Whether it applies a gate, and so is composed with that fragment.
+    pub fn gates(self) -> bool {
+        matches!(self, Self::Matvec | Self::Swiglu)
+    }
+
     /// Whether it sums over its workgroup, and so is composed with one of the reductions.
     pub fn reduces(self) -> bool {
         matches!(
             self,
-            Self::Matvec | Self::RmsNorm | Self::RopeAppend | Self::Loss | Self::GradNorm
+            Self::Matvec | Self::RmsNorm | Self::RopeAppend | Self::GatedNorm | Self::Loss | Self::GradNorm
         )
     }
 
@@ -235,6 +268,9 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
     }
     if kernel.takes_adapters() {
         source.push_str(include_str!("../../shaders/lib/lora.wgsl"));
+    }
+    if kernel.gates() {
+        source.push_str(include_str!("../../shaders/lib/gate.wgsl"));
     }
     if let Some(block_type) = block_type {
         source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));

@@ -1,5 +1,6 @@
 //! wgpu only: the device, the kernels, and the engine that runs a plan on them.
 
+pub mod carried;
 pub mod cases;
 pub mod device;
 pub mod engine;

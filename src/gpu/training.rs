@@ -131,6 +131,7 @@ impl Training {
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         shape.check()?;
+        plan.teachable()?;
         let mut types: Vec<BlockType> = plan.matrices.iter().map(|m| m.block_type).collect();
         types.sort_by_key(|t| *t as u32);
         types.dedup();
@@ -294,7 +295,7 @@ impl Training {
 
     /// Rows of the embedding, `(T, 8 groups)`, into `x`.
     pub fn embed(&self, tokens: &[u32], x: &View) {
-        let Some(Step::Embed { table }) = self.plan.body.first() else {
+        let Some(Step::Embed { table, .. }) = self.plan.body.first() else {
             unreachable!("a plan begins with the embedding")
         };
         self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(tokens));

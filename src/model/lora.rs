@@ -102,13 +102,18 @@ impl Stack {
                 _ => None,
             })
             .collect();
+        // A fused tensor of the file may be several parts of its matrix: each with its first row in the tensor.
         let find = |name: &str| {
             linear.iter().find_map(|id| {
-                let part = plan.matrices[*id]
-                    .tensors
-                    .iter()
-                    .position(|tensor| tensor.name == name)?;
-                Some((*id, part))
+                let mut first = 0;
+                let mut parts = Vec::new();
+                for (part, tensor) in plan.matrices[*id].tensors.iter().enumerate() {
+                    if tensor.name == name {
+                        parts.push((part, first));
+                        first += tensor.rows();
+                    }
+                }
+                (!parts.is_empty()).then_some((*id, parts, first))
             })
         };
         let mut begins = Vec::new();
@@ -133,22 +138,17 @@ impl Stack {
         for (k, (adapter, scale)) in adapters.iter().enumerate() {
             stack.set_scale(adapter, k, *scale);
             for pair in &adapter.pairs {
-                let (id, part) = find(&pair.base).ok_or_else(|| {
+                let (id, parts, rows) = find(&pair.base).ok_or_else(|| {
                     mismatch(format!(
                         "it changes {}, which this student does not have or which cannot be changed",
                         pair.base
                     ))
                 })?;
                 let matrix = &plan.matrices[id];
-                let tensor = &matrix.tensors[part];
-                if (tensor.rows(), tensor.columns()) != (pair.rows, pair.columns) {
+                if (rows, matrix.columns) != (pair.rows, pair.columns) {
                     return Err(mismatch(format!(
                         "its {} is for a matrix of {} by {}, and this student's is {} by {}",
-                        pair.base,
-                        pair.rows,
-                        pair.columns,
-                        tensor.rows(),
-                        tensor.columns()
+                        pair.base, pair.rows, pair.columns, rows, matrix.columns
                     )));
                 }
                 let at = match stack.changes.iter().position(|change| change.matrix == id) {
@@ -170,11 +170,11 @@ impl Stack {
                 let highest = adapter.pairs.iter().map(|pair| pair.rank).max().unwrap_or(pair.rank);
                 let factor = adapter.scale(pair.rank, 1.0) / adapter.scale(highest, 1.0);
                 let columns = matrix.columns;
-                let first = (part * rank + begin) * columns;
-                change.a[first..first + pair.rank * columns].copy_from_slice(&pair.a);
-                for row in 0..matrix.rows {
-                    if change.parts.part(row) == part {
-                        let own = change.parts.own(row);
+                for (part, first_row) in parts {
+                    let first = (part * rank + begin) * columns;
+                    change.a[first..first + pair.rank * columns].copy_from_slice(&pair.a);
+                    for row in (0..matrix.rows).filter(|row| change.parts.part(*row) == part) {
+                        let own = first_row + change.parts.own(row);
                         for j in 0..pair.rank {
                             change.b[row * rank + begin + j] = factor * pair.b[own * pair.rank + j];
                         }

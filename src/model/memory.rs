@@ -1,6 +1,6 @@
 //! The fit plan: what a student will take, computed before anything is allocated.
 
-use super::plan::{Plan, Slot};
+use super::plan::{Cache, Plan, Slot};
 use crate::error::{Error, Result, human_bytes};
 use crate::format::repack::row_words;
 
@@ -11,18 +11,20 @@ pub struct Fit {
     pub weights: u64,
     /// Keys and values of the whole context.
     pub cache: u64,
-    /// Activations of a chunk, rotary table, logits.
+    /// Activations of a chunk, rotary tables, logits, what recurrent layers carry.
     pub scratch: u64,
     /// What the device offers (an estimate: no browser tells).
     pub available: u64,
     /// Positions of the cache.
     pub context: usize,
+    /// Bytes that a position takes in all caches that hold the whole context.
+    pub position: u64,
 }
 
 impl Fit {
-    /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element and chunks of
-    /// `chunk` rows.
-    pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, available: u64) -> Self {
+    /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element, `copies` copies of
+    /// what recurrent layers carry, and chunks of `chunk` rows.
+    pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, copies: usize, available: u64) -> Self {
         let c = &plan.config;
         let matrices: u64 = plan
             .matrices
@@ -30,7 +32,11 @@ impl Fit {
             .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
             .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
-        let cache = c.layers as u64 * context as u64 * c.kv_width() as u64 * 2 * cache_bytes as u64;
+        let pair = 2 * (c.kv_width() * cache_bytes) as u64;
+        let positions = |cache: &Cache| cache.positions(chunk, context);
+        let cache = pair * plan.caches.iter().map(positions).sum::<usize>() as u64;
+        let whole = plan.caches.iter().filter(|cache| positions(cache) == context).count();
+        let optional = [Slot::Branch, Slot::Mixed, Slot::Convolved, Slot::Scanned];
         let row: u64 = [
             Slot::Hidden,
             Slot::Hidden,
@@ -39,18 +45,22 @@ impl Fit {
             Slot::GateUp,
             Slot::FeedForward,
         ]
-        .iter()
-        .map(|&slot| 4 * plan.width(slot) as u64)
+        .into_iter()
+        .chain(optional.into_iter().filter(|slot| plan.writes(*slot)))
+        .map(|slot| 4 * plan.width(slot) as u64)
         .sum::<u64>()
             + 8 * c.query_width() as u64;
-        let table = 4 * context as u64 * c.rotary as u64;
-        let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64;
+        let table = 4 * (c.ropes.len() * context * c.rotary) as u64;
+        let carried = c.recurrent.map_or(0, |r| 4 * (r.conv_carry() + r.scan_carry()) as u64);
+        let carried = carried * (plan.cells * copies) as u64;
+        let scratch = chunk as u64 * row + table + 8 * c.vocabulary as u64 + carried;
         Self {
             weights: matrices + vectors,
             cache,
             scratch,
             available,
             context,
+            position: pair * whole as u64,
         }
     }
 
@@ -66,9 +76,10 @@ impl Fit {
 
     /// The longest context, in steps of 256, that would fit instead; 0 if the weights alone are too much.
     pub fn longest_context(&self) -> usize {
-        let per_position = (self.cache / self.context.max(1) as u64).max(1);
-        let free = self.available.saturating_sub(self.weights + self.scratch);
-        ((free / per_position) as usize).min(self.context) / 256 * 256
+        // What is left of the caches without them does not grow with the context.
+        let rings = self.cache.saturating_sub(self.position * self.context as u64);
+        let free = self.available.saturating_sub(self.weights + self.scratch + rings);
+        ((free / self.position.max(1)) as usize).min(self.context) / 256 * 256
     }
 
     /// The plan in one sentence with its numbers.

@@ -6,8 +6,10 @@ pub mod lora;
 pub mod memory;
 pub mod plan;
 pub mod random;
+pub mod recurrent;
 pub mod sampler;
 
-pub use config::{Architecture, Config, RopeStyle};
-pub use plan::{Matrix, MatrixId, Plan, Slot, Step, VectorId};
+pub use config::{Activation, Architecture, Config, Mixer, QkNorm, RopeStyle};
+pub use plan::{Cache, CacheId, Matrix, MatrixId, Plan, Slot, Step, VectorId};
+pub use recurrent::{Mixing, Recurrent};
 pub use sampler::Sampling;

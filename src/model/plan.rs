@@ -10,8 +10,18 @@
 //! Linear  ffn      = silu(Wgate norm(x)) Wup norm(x)
 //! Linear  x       += Wdown ffn
 //! ```
+//!
+//! Where a norm stands behind a part, its last product goes to a slot of its own, and one step more adds the normed rows:
+//!
+//! ```text
+//! Linear  branch   = Wo attended
+//! AddNorm x       += norm(branch)
+//! ```
 
-use super::config::{Architecture, Config};
+mod recurrent;
+
+use super::Recurrent;
+use super::config::{Activation, Architecture, Attention, Config, Mixer, QkNorm};
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::gguf::{Gguf, TensorInfo};
@@ -22,6 +32,8 @@ use std::collections::HashSet;
 pub type MatrixId = usize;
 /// Index into [`Plan::vectors`].
 pub type VectorId = usize;
+/// Index into [`Plan::caches`].
+pub type CacheId = usize;
 
 /// Where a step reads or writes its rows of activations, `(rows, width)` f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,8 +46,16 @@ pub enum Slot {
     Attended,
     /// (gate, up) pairs, 2 F wide.
     GateUp,
-    /// silu(gate) up, F wide.
+    /// act(gate) up, F wide.
     FeedForward,
+    /// What a part of a layer adds, before the norm behind it, D wide.
+    Branch,
+    /// What a recurrent layer projects its rows to.
+    Mixed,
+    /// What its convolution makes of them.
+    Convolved,
+    /// What its state makes of those.
+    Scanned,
     /// One row of V.
     Logits,
 }
@@ -94,12 +114,14 @@ impl Vector {
 /// One step of a token (or of a chunk of tokens: the steps are the same).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Hidden = E\[token\].
+    /// Hidden = factor E\[token\].
     Embed {
         /// E, `(V, D)`.
         table: MatrixId,
+        /// Rows are multiplied by this.
+        factor: f32,
     },
-    /// output\[first + step n\] (+)= W norm(input) + bias.
+    /// output\[first + step n\] (+)= factor (W norm(input) + bias), capped.
     Linear {
         /// Gain of the RMS norm in front, if any.
         norm: Option<VectorId>,
@@ -117,22 +139,95 @@ pub enum Step {
         step: usize,
         /// Added to what is there (the residual stream), instead of replacing it.
         add: bool,
-        /// W's rows are (gate, up) pairs, and silu(gate) up is written.
+        /// W's rows are (gate, up) pairs, and act(gate) up is written, by [`Config::activation`].
         gate: bool,
+        /// Results are multiplied by this, the bias included.
+        factor: f32,
+        /// c: results y become c tanh(y / c). Only in the head.
+        cap: Option<f32>,
     },
-    /// FeedForward = silu(gate) up from [`Slot::GateUp`]: only when gate and up differ in block type.
+    /// FeedForward = act(gate) up from [`Slot::GateUp`]: only when gate and up differ in block type.
     Swiglu,
-    /// Rotates q and k, keeps q, and appends k and v to the layer's cache.
-    RopeAppend {
-        /// Which cache.
-        layer: usize,
-        /// Gains of the q norm, then of the k norm, `(2 head_dim)`.
-        gains: Option<VectorId>,
+    /// Hidden += factor norm(Branch).
+    AddNorm {
+        /// Gain of the RMS norm.
+        gain: VectorId,
+        /// Results are multiplied by this.
+        factor: f32,
     },
-    /// Attended = softmax(q K / sqrt(head_dim)) V, causal.
+    /// Rotates q and k, keeps q, and appends k and v to a cache.
+    RopeAppend {
+        /// Which of [`Plan::caches`].
+        cache: CacheId,
+        /// Gains of the q norm, then of the k norm, by [`Config::qk_norm`]: `(2 head_dim)`, or `(heads + kv_heads) head_dim`.
+        gains: Option<VectorId>,
+        /// Which of [`Config::ropes`]; `None`: q and k are not turned.
+        rope: Option<usize>,
+    },
+    /// Attended = softmax(q K scale) V, causal, over the window of the cache.
     Attend {
-        /// Which cache.
-        layer: usize,
+        /// Which of [`Plan::caches`].
+        cache: CacheId,
+    },
+    /// Attended *= sigmoid(gate), with the gates behind the queries of [`Slot::Qkv`].
+    SigmoidGate,
+    /// Convolved = the short convolution of Mixed.
+    ShortConv {
+        /// Number of the recurrent layer.
+        cell: usize,
+        /// Taps, `(channels, taps)`.
+        weights: VectorId,
+        /// Added to each channel, if any.
+        bias: Option<VectorId>,
+    },
+    /// Scanned = the results of a recurrent state.
+    Scan {
+        /// Number of the recurrent layer.
+        cell: usize,
+        /// dt's bias | a | d, or alpha's bias | a, each `(heads)`.
+        params: VectorId,
+    },
+    /// Scanned = its gated norm, in place.
+    GatedNorm {
+        /// Gain of the norm.
+        gain: VectorId,
+    },
+}
+
+impl Slot {
+    /// Whether there are plans without it.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Self::Branch | Self::Mixed | Self::Convolved | Self::Scanned)
+    }
+}
+
+/// Keys and values of one attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// A row sees this many positions, its own included; `None`: all in front.
+    pub window: Option<usize>,
+}
+
+impl Cache {
+    /// Positions that an engine keeps which runs chunks of up to `chunk` rows in a context of `context`.
+    ///
+    /// A chunk is appended before any of its rows looks, so a ring holds what the first row sees and the whole chunk.
+    pub fn positions(self, chunk: usize, context: usize) -> usize {
+        self.window.map_or(context, |window| (window - 1 + chunk).min(context))
+    }
+}
+
+/// Divisors of the rotary frequencies that a file may have, `(rotary / 2)` each.
+#[derive(Debug, Clone)]
+pub enum Factors {
+    /// One set for every context (Llama 3).
+    Always(Vector),
+    /// longrope: one for contexts up to the original one, one for longer ones.
+    ByContext {
+        /// Up to the original context.
+        short: Vector,
+        /// Beyond.
+        long: Vector,
     },
 }
 
@@ -149,8 +244,12 @@ pub struct Plan {
     pub body: Vec<Step>,
     /// The last step, for the row whose logits are wanted.
     pub head: Vec<Step>,
-    /// Divisors of the rotary frequencies, if the file has them, `(rotary / 2)`.
-    pub rope_factors: Option<Vector>,
+    /// The KV caches, one for each attention layer.
+    pub caches: Vec<Cache>,
+    /// Recurrent layers.
+    pub cells: usize,
+    /// Divisors of the rotary frequencies, if the file has them.
+    pub factors: Option<Factors>,
 }
 
 impl Plan {
@@ -166,19 +265,114 @@ impl Plan {
             matrices: Vec::new(),
             vectors: Vec::new(),
             body: Vec::new(),
+            caches: Vec::new(),
+            cells: 0,
         }
         .build(config)
+    }
+
+    /// The divisors of the rotary frequencies for a student that is opened with `context` positions.
+    pub fn rope_factors(&self, context: usize) -> Option<&Vector> {
+        match self.factors.as_ref()? {
+            Factors::Always(vector) => Some(vector),
+            Factors::ByContext { short, long } => Some(if context > self.config.original_context {
+                long
+            } else {
+                short
+            }),
+        }
+    }
+
+    /// Every table of [`Config::ropes`] for `context` positions, with the file's divisors.
+    pub async fn turns<S: Source>(&self, source: &S, context: usize) -> Result<Vec<Vec<f32>>> {
+        let factors = match self.rope_factors(context) {
+            Some(vector) => Some(vector.read(source).await?),
+            None => None,
+        };
+        let table = |rope| self.config.turns(rope, context, factors.as_deref());
+        Ok((0..self.config.ropes.len()).map(table).collect())
+    }
+
+    /// How many positions an engine may be set back that runs chunks of up to `chunk` rows: beyond, a ring has lost what
+    /// the windows of the first rows see.
+    pub fn rewind(&self, chunk: usize, context: usize) -> usize {
+        let is_ring = |cache: &Cache| cache.positions(chunk, context) < context;
+        if self.caches.iter().any(is_ring) {
+            chunk
+        } else {
+            context
+        }
+    }
+
+    /// Whether a step of the body writes to `slot`.
+    pub fn writes(&self, slot: Slot) -> bool {
+        self.body.iter().any(|step| match step {
+            Step::Linear { output, .. } => *output == slot,
+            Step::ShortConv { .. } => slot == Slot::Convolved,
+            Step::Scan { .. } => slot == Slot::Scanned,
+            _ => false,
+        })
+    }
+
+    /// Whether the trainers can go back through every step of this plan.
+    ///
+    /// Errors: [`Error::Unsupported`], naming the architecture and what of it is not known backwards.
+    pub fn teachable(&self) -> Result<()> {
+        let c = &self.config;
+        let plain = |mixer: &Mixer| matches!(mixer, Mixer::Attention(a) if a.window.is_none() && a.rope == Some(0));
+        let factors = [c.embedding_scale, c.residual_scale, c.logit_scale];
+        let unknown = [
+            (c.norms.after(), "norms behind its parts"),
+            (
+                !matches!(c.qk_norm, QkNorm::None | QkNorm::Head),
+                "its norms of q and k",
+            ),
+            (c.recurrent.is_some(), "its recurrent layers"),
+            (c.gated, "its gated attention"),
+            (c.activation != Activation::Silu, "its gate"),
+            (c.fused, "its fused matrices"),
+            (c.attention_cap.is_some() || c.logit_cap.is_some(), "its capped logits"),
+            (
+                factors.iter().any(|f| *f != 1.0) || c.attention_scale != 1.0 / (c.head_dim as f32).sqrt(),
+                "its multipliers",
+            ),
+            (
+                !c.mixers.iter().all(plain),
+                "layers that see a window, or are not turned alike",
+            ),
+        ];
+        match unknown.into_iter().find(|(present, _)| *present) {
+            Some((_, what)) => Err(Error::unsupported(
+                format!(
+                    "teaching a student of the architecture {} ({what})",
+                    c.architecture.name()
+                ),
+                "teaching students of the shape of llama, qwen2 and qwen3",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The shape of recurrent layers, whose steps are in the plan.
+    pub fn recurrent(&self) -> &Recurrent {
+        self.config
+            .recurrent
+            .as_ref()
+            .expect("a plan with recurrent steps has their shape")
     }
 
     /// Columns of a slot.
     pub fn width(&self, slot: Slot) -> usize {
         let c = &self.config;
         match slot {
-            Slot::Hidden => c.hidden,
-            Slot::Qkv => c.query_width() + 2 * c.kv_width(),
+            Slot::Hidden | Slot::Branch => c.hidden,
+            Slot::Qkv => c.gated_width() + 2 * c.kv_width(),
             Slot::Attended => c.query_width(),
             Slot::GateUp => 2 * c.feed_forward,
             Slot::FeedForward => c.feed_forward,
+            Slot::Mixed => c.recurrent.map_or(0, |r| r.projection()),
+            Slot::Convolved => c.recurrent.map_or(0, |r| r.channels),
+            Slot::Scanned => c.recurrent.map_or(0, |r| r.inner()),
             Slot::Logits => c.vocabulary,
         }
     }
@@ -237,7 +431,10 @@ impl Matrix {
     }
 }
 
-/// Neighbours among q, k and v that share a block type: one matrix.
+/// Tensors that one matrix merges at most: what adapters tell apart.
+const MERGED: usize = 3;
+
+/// Neighbours among tensors of one product that share a block type: one matrix.
 struct Run {
     block_type: BlockType,
     first: usize,
@@ -251,6 +448,8 @@ struct Builder<'a> {
     matrices: Vec<Matrix>,
     vectors: Vec<Vector>,
     body: Vec<Step>,
+    caches: Vec<Cache>,
+    cells: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -323,26 +522,93 @@ impl<'a> Builder<'a> {
     }
 
     fn layer(&mut self, config: &Config, layer: usize) -> Result<()> {
-        let name = |part: &str| format!("blk.{layer}.{part}");
-        let norm = self.gain(&name("attn_norm.weight"), config.hidden)?;
+        match &config.mixers[layer] {
+            Mixer::Attention(attention) => self.attention(config, layer, *attention)?,
+            Mixer::Recurrent => self.recurrent(config, layer)?,
+        }
+        self.feed_forward(config, layer)
+    }
 
-        // q, k and v in one matrix as far as neighbours share a block type.
+    /// The norm in front of a part of a layer, where there is one.
+    fn norm_before(&mut self, config: &Config, name: &str) -> Result<Option<VectorId>> {
+        if !config.norms.before() {
+            return Ok(None);
+        }
+        self.gain(name, config.hidden).map(Some)
+    }
+
+    fn attention(&mut self, config: &Config, layer: usize, attention: Attention) -> Result<()> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let norm = self.norm_before(config, &name("attn_norm.weight"))?;
+        let (q, kv) = (config.query_width(), config.kv_width());
+        let parts: &[(&str, usize)] = if config.fused {
+            &[("qkv", q + 2 * kv)]
+        } else {
+            &[("q", config.gated_width()), ("k", kv), ("v", kv)]
+        };
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|(part, width)| (name(&format!("attn_{part}")), *width))
+            .collect();
+        self.projection(norm, &parts, config.hidden, Slot::Qkv)?;
+
+        let widths = match config.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head | QkNorm::HeadTurned => Some([config.head_dim; 2]),
+            QkNorm::Whole => Some([q, kv]),
+        };
+        let gains = match widths {
+            Some([q_width, k_width]) => {
+                let q = self.vector_part(&name("attn_q_norm.weight"), q_width)?;
+                let k = self.vector_part(&name("attn_k_norm.weight"), k_width)?;
+                if q.is_none() || k.is_none() {
+                    return Err(Error::malformed(format!("layer {layer} lacks its query or key norm")));
+                }
+                Some(self.push_vector(vec![(q, q_width), (k, k_width)]))
+            }
+            None => None,
+        };
+        self.caches.push(Cache {
+            window: attention.window,
+        });
+        let cache = self.caches.len() - 1;
+        self.body.push(Step::RopeAppend {
+            cache,
+            gains,
+            rope: attention.rope,
+        });
+        self.body.push(Step::Attend { cache });
+        if config.gated {
+            self.body.push(Step::SigmoidGate);
+        }
+        self.residual(
+            config,
+            &name("attn_output"),
+            q,
+            Slot::Attended,
+            &name("post_attention_norm.weight"),
+        )
+    }
+
+    /// output = W norm(Hidden) for tensors `(name, rows)` one behind another; neighbours of one block type are one matrix.
+    fn projection(
+        &mut self,
+        norm: Option<VectorId>,
+        parts: &[(String, usize)],
+        columns: usize,
+        output: Slot,
+    ) -> Result<()> {
         let mut first = 0;
-        let mut groups: Vec<Run> = Vec::new();
-        for (part, width) in [
-            ("q", config.query_width()),
-            ("k", config.kv_width()),
-            ("v", config.kv_width()),
-        ] {
-            let (tensor, block_type) =
-                self.matrix_tensor(&name(&format!("attn_{part}.weight")), width, config.hidden)?;
-            let bias = (name(&format!("attn_{part}.bias")), width);
-            match groups.last_mut() {
-                Some(run) if run.block_type == block_type => {
+        let mut runs: Vec<Run> = Vec::new();
+        for (name, width) in parts {
+            let (tensor, block_type) = self.matrix_tensor(&format!("{name}.weight"), *width, columns)?;
+            let bias = (format!("{name}.bias"), *width);
+            match runs.last_mut() {
+                Some(run) if run.block_type == block_type && run.tensors.len() < MERGED => {
                     run.tensors.push(tensor);
                     run.biases.push(bias);
                 }
-                _ => groups.push(Run {
+                _ => runs.push(Run {
                     block_type,
                     first,
                     tensors: vec![tensor],
@@ -351,89 +617,100 @@ impl<'a> Builder<'a> {
             }
             first += width;
         }
-        for Run {
-            block_type,
-            first,
-            tensors,
-            biases,
-        } in groups
-        {
-            let bias = self.bias(&biases)?;
-            let matrix = self.push_matrix(tensors, false, block_type);
-            self.body.push(Step::Linear {
-                norm: Some(norm),
-                input: Slot::Hidden,
-                matrix,
-                bias,
-                output: Slot::Qkv,
-                first,
-                step: 1,
-                add: false,
-                gate: false,
-            });
+        for run in runs {
+            let bias = self.bias(&run.biases)?;
+            let matrix = self.push_matrix(run.tensors, false, run.block_type);
+            self.body.push(
+                Product {
+                    norm,
+                    bias,
+                    first: run.first,
+                    ..product(Slot::Hidden, matrix, output)
+                }
+                .step(),
+            );
         }
+        Ok(())
+    }
 
-        let gains = if config.architecture == Architecture::Qwen3 {
-            let q = self.vector_part(&name("attn_q_norm.weight"), config.head_dim)?;
-            let k = self.vector_part(&name("attn_k_norm.weight"), config.head_dim)?;
-            if q.is_none() || k.is_none() {
-                return Err(Error::malformed(format!("layer {layer} lacks its query or key norm")));
-            }
-            Some(self.push_vector(vec![(q, config.head_dim), (k, config.head_dim)]))
+    fn feed_forward(&mut self, config: &Config, layer: usize) -> Result<()> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let norm = config.architecture.feed_forward_norm();
+        let norm = self.norm_before(config, &name(&format!("{norm}.weight")))?;
+        let ((gate, gate_type), (up, up_type)) = if config.fused {
+            let fused = name("ffn_up.weight");
+            let (both, block_type) = self.matrix_tensor(&fused, 2 * config.feed_forward, config.hidden)?;
+            let [gate, up] = halves(&both);
+            ((gate, block_type), (up, block_type))
         } else {
-            None
-        };
-        self.body.push(Step::RopeAppend { layer, gains });
-        self.body.push(Step::Attend { layer });
-        self.residual(
-            &name("attn_output"),
-            config.hidden,
-            config.query_width(),
-            Slot::Attended,
-        )?;
-
-        let norm = self.gain(&name("ffn_norm.weight"), config.hidden)?;
-        let (gate, gate_type) = self.matrix_tensor(&name("ffn_gate.weight"), config.feed_forward, config.hidden)?;
-        let (up, up_type) = self.matrix_tensor(&name("ffn_up.weight"), config.feed_forward, config.hidden)?;
-        let linear = |matrix, output, first, step, gate| Step::Linear {
-            norm: Some(norm),
-            input: Slot::Hidden,
-            matrix,
-            bias: None,
-            output,
-            first,
-            step,
-            add: false,
-            gate,
+            (
+                self.matrix_tensor(&name("ffn_gate.weight"), config.feed_forward, config.hidden)?,
+                self.matrix_tensor(&name("ffn_up.weight"), config.feed_forward, config.hidden)?,
+            )
         };
         if gate_type == up_type {
             let matrix = self.push_matrix(vec![gate, up], true, gate_type);
-            self.body.push(linear(matrix, Slot::FeedForward, 0, 1, true));
+            self.body.push(
+                Product {
+                    norm,
+                    gate: true,
+                    ..product(Slot::Hidden, matrix, Slot::FeedForward)
+                }
+                .step(),
+            );
         } else {
-            let gate = self.push_matrix(vec![gate], false, gate_type);
-            let up = self.push_matrix(vec![up], false, up_type);
-            self.body.push(linear(gate, Slot::GateUp, 0, 2, false));
-            self.body.push(linear(up, Slot::GateUp, 1, 2, false));
+            for (first, tensor, block_type) in [(0, gate, gate_type), (1, up, up_type)] {
+                let matrix = self.push_matrix(vec![tensor], false, block_type);
+                self.body.push(
+                    Product {
+                        norm,
+                        first,
+                        step: 2,
+                        ..product(Slot::Hidden, matrix, Slot::GateUp)
+                    }
+                    .step(),
+                );
+            }
             self.body.push(Step::Swiglu);
         }
-        self.residual(&name("ffn_down"), config.hidden, config.feed_forward, Slot::FeedForward)
+        self.residual(
+            config,
+            &name("ffn_down"),
+            config.feed_forward,
+            Slot::FeedForward,
+            &name("post_ffw_norm.weight"),
+        )
     }
 
-    /// Hidden += W input (+ bias).
-    fn residual(&mut self, name: &str, rows: usize, columns: usize, input: Slot) -> Result<()> {
+    /// Hidden += W input (+ bias), through the norm `behind` where the student has one.
+    fn residual(&mut self, config: &Config, name: &str, columns: usize, input: Slot, behind: &str) -> Result<()> {
+        let rows = config.hidden;
         let (tensor, block_type) = self.matrix_tensor(&format!("{name}.weight"), rows, columns)?;
         let bias = self.bias(&[(format!("{name}.bias"), rows)])?;
         let matrix = self.push_matrix(vec![tensor], false, block_type);
-        self.body.push(Step::Linear {
-            norm: None,
-            input,
-            matrix,
-            bias,
-            output: Slot::Hidden,
-            first: 0,
-            step: 1,
-            add: true,
-            gate: false,
+        if !config.norms.after() {
+            self.body.push(
+                Product {
+                    bias,
+                    add: true,
+                    factor: config.residual_scale,
+                    ..product(input, matrix, Slot::Hidden)
+                }
+                .step(),
+            );
+            return Ok(());
+        }
+        let gain = self.gain(behind, rows)?;
+        self.body.push(
+            Product {
+                bias,
+                ..product(input, matrix, Slot::Branch)
+            }
+            .step(),
+        );
+        self.body.push(Step::AddNorm {
+            gain,
+            factor: config.residual_scale,
         });
         Ok(())
     }
@@ -441,11 +718,14 @@ impl<'a> Builder<'a> {
     fn build(mut self, config: Config) -> Result<Plan> {
         let (table, table_type) = self.matrix_tensor("token_embd.weight", config.vocabulary, config.hidden)?;
         let table = self.push_matrix(vec![table], false, table_type);
-        self.body.push(Step::Embed { table });
+        self.body.push(Step::Embed {
+            table,
+            factor: config.embedding_scale,
+        });
         for layer in 0..config.layers {
             self.layer(&config, layer)?;
         }
-        let norm = self.gain("output_norm.weight", config.hidden)?;
+        let norm = self.gain(&format!("{}.weight", config.architecture.output_norm()), config.hidden)?;
         // Without a head of its own the student reuses its embedding ("tied").
         let matrix = if self.gguf.tensor("output.weight").is_some() {
             let (output, block_type) = self.matrix_tensor("output.weight", config.vocabulary, config.hidden)?;
@@ -453,26 +733,18 @@ impl<'a> Builder<'a> {
         } else {
             table
         };
-        let head = vec![Step::Linear {
+        let head = Product {
             norm: Some(norm),
-            input: Slot::Hidden,
-            matrix,
-            bias: None,
-            output: Slot::Logits,
-            first: 0,
-            step: 1,
-            add: false,
-            gate: false,
-        }];
-        let rope_factors = self
-            .vector_part("rope_freqs.weight", config.rotary / 2)?
-            .map(|tensor| Vector {
-                parts: vec![(Some(tensor), config.rotary / 2)],
-            });
+            factor: config.logit_scale,
+            cap: config.logit_cap,
+            ..product(Slot::Hidden, matrix, Slot::Logits)
+        };
+        let factors = self.factors(config.rotary / 2)?;
         // A tensor of a layer that no step reads would change the mathematics: say so instead of ignoring it.
         // (Old converters left the rotary frequencies behind; they follow from the base.)
         for tensor in &self.gguf.tensors {
-            let known = self.used.contains(tensor.name.as_str()) || tensor.name.ends_with("rot_embd");
+            let ahead = block(&tensor.name).is_some_and(|n| (config.layers..config.blocks).contains(&n));
+            let known = ahead || self.used.contains(tensor.name.as_str()) || tensor.name.ends_with("rot_embd");
             if !known && tensor.name.starts_with("blk.") {
                 let name: String = tensor.name.chars().take(60).collect();
                 return Err(Error::unsupported(
@@ -486,8 +758,109 @@ impl<'a> Builder<'a> {
             matrices: self.matrices,
             vectors: self.vectors,
             body: self.body,
-            head,
-            rope_factors,
+            head: vec![head.step()],
+            caches: self.caches,
+            cells: self.cells,
+            factors,
         })
     }
+
+    fn factors(&mut self, pairs: usize) -> Result<Option<Factors>> {
+        let mut vector = |name: &str| {
+            Ok::<_, Error>(self.vector_part(name, pairs)?.map(|tensor| Vector {
+                parts: vec![(Some(tensor), pairs)],
+            }))
+        };
+        let always = vector("rope_freqs.weight")?;
+        let by_context = (
+            vector("rope_factors_short.weight")?,
+            vector("rope_factors_long.weight")?,
+        );
+        match (always, by_context) {
+            (None, (None, None)) => Ok(None),
+            (Some(always), (None, None)) => Ok(Some(Factors::Always(always))),
+            (None, (Some(short), Some(long))) => Ok(Some(Factors::ByContext { short, long })),
+            _ => Err(Error::malformed("its rotary factors are incomplete, or there twice")),
+        }
+    }
+}
+
+/// [`Step::Linear`] while it is put together.
+struct Product {
+    norm: Option<VectorId>,
+    input: Slot,
+    matrix: MatrixId,
+    bias: Option<VectorId>,
+    output: Slot,
+    first: usize,
+    step: usize,
+    add: bool,
+    gate: bool,
+    factor: f32,
+    cap: Option<f32>,
+}
+
+/// output = W input: what the steps of a layer vary.
+fn product(input: Slot, matrix: MatrixId, output: Slot) -> Product {
+    Product {
+        norm: None,
+        input,
+        matrix,
+        bias: None,
+        output,
+        first: 0,
+        step: 1,
+        add: false,
+        gate: false,
+        factor: 1.0,
+        cap: None,
+    }
+}
+
+impl Product {
+    fn step(self) -> Step {
+        let Self {
+            norm,
+            input,
+            matrix,
+            bias,
+            output,
+            first,
+            step,
+            add,
+            gate,
+            factor,
+            cap,
+        } = self;
+        Step::Linear {
+            norm,
+            input,
+            matrix,
+            bias,
+            output,
+            first,
+            step,
+            add,
+            gate,
+            factor,
+            cap,
+        }
+    }
+}
+
+/// The number of the block that a tensor belongs to.
+fn block(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+/// The upper and the lower half of a tensor's rows, as tensors of the same name.
+fn halves(tensor: &TensorInfo) -> [TensorInfo; 2] {
+    let rows = tensor.rows() / 2;
+    let bytes = tensor.bytes / 2;
+    [0, 1].map(|half| TensorInfo {
+        shape: vec![tensor.columns() as u64, rows as u64],
+        offset: tensor.offset + half * bytes,
+        bytes,
+        ..tensor.clone()
+    })
 }

@@ -263,6 +263,7 @@ impl Teacher {
             size: size as u64,
         };
         let header = Header::read(&source, self.gpu.as_ref(), Some(256)).await?;
+        header.plan.teachable()?;
         let words = StudentWords {
             name: Provenance::from_metadata(&header.gguf.metadata).name,
             architecture: header.plan.config.architecture.name(),

@@ -1,13 +1,14 @@
 //! Each kernel against its twin, on every tier that the adapter has, with awkward shapes.
 
 use crate::gpu::{meet, tiers};
+use understudy::cpu::attend::Scores;
 use understudy::cpu::rope_append::Heads;
 use understudy::distill::Objective;
 use understudy::format::BlockType;
-use understudy::gpu::cases::{self, Case, Extras, teach};
+use understudy::gpu::cases::{self, Case, Extras, recurrent, teach};
 use understudy::gpu::kernels::Kernel;
 use understudy::gpu::pipelines::Pipelines;
-use understudy::model::{RopeStyle, Sampling};
+use understudy::model::{Mixing, QkNorm, Recurrent, RopeStyle, Sampling};
 
 const BLOCK_TYPES: [BlockType; 11] = [
     BlockType::F32,
@@ -129,6 +130,24 @@ fn matvec() {
             all(true, false, false, false, true),
             32,
         ));
+        let extras = [
+            Extras {
+                gelu: true,
+                ..all(true, false, false, true, false)
+            },
+            Extras {
+                factor: true,
+                ..all(false, true, true, false, false)
+            },
+            Extras {
+                factor: true,
+                cap: true,
+                ..all(true, false, false, false, false)
+            },
+        ];
+        for (seed, extras) in (54..).zip(extras) {
+            list.push(cases::matvec(seed, BlockType::Q8_0, 10, 96, extras, 16));
+        }
         list.push(cases::matvec(
             53,
             BlockType::Q6_K,
@@ -174,6 +193,13 @@ fn matmul_cases() -> Vec<Case> {
         ..Extras::default()
     };
     list.push(cases::matmul(76, BlockType::F32, 5, 48, 40, scaled));
+    let factor = Extras {
+        factor: true,
+        bias: true,
+        add: true,
+        ..Extras::default()
+    };
+    list.push(cases::matmul(77, BlockType::Q8_0, 19, 33, 64, factor));
     list.push(cases::matmul(
         60,
         BlockType::Q8_0,
@@ -215,10 +241,12 @@ fn matmul_direct() {
 fn rms_norm() {
     check(Kernel::RmsNorm, |_| {
         vec![
-            cases::rms_norm(1, 1, 64, 16),
-            cases::rms_norm(2, 5, 172, 64),
-            cases::rms_norm(3, 3, 2048, 32),
-            cases::rms_norm(4, 2, 4, 4),
+            cases::rms_norm(1, 1, 64, None, 16),
+            cases::rms_norm(2, 5, 172, None, 64),
+            cases::rms_norm(3, 3, 2048, None, 32),
+            cases::rms_norm(4, 2, 4, None, 4),
+            cases::rms_norm(5, 3, 172, Some(0.22), 16),
+            cases::rms_norm(6, 1, 256, Some(1.0), 32),
         ]
     });
 }
@@ -227,21 +255,40 @@ fn rms_norm() {
 fn swiglu() {
     check(Kernel::Swiglu, |_| {
         vec![
-            cases::swiglu(1, 1, 172),
-            cases::swiglu(2, 5, 64),
-            cases::swiglu(3, 3, 3),
+            cases::swiglu(1, 1, 172, false),
+            cases::swiglu(2, 5, 64, false),
+            cases::swiglu(3, 3, 3, false),
+            cases::swiglu(4, 3, 67, true),
         ]
     });
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize, rotary: usize, style: RopeStyle) -> Heads {
+    normed(heads, kv_heads, head_dim, rotary, style, QkNorm::None)
+}
+
+fn normed(heads: usize, kv_heads: usize, head_dim: usize, rotary: usize, style: RopeStyle, qk_norm: QkNorm) -> Heads {
     Heads {
         heads,
         kv_heads,
         head_dim,
         rotary,
         style,
+        gated: false,
+        qk_norm,
     }
+}
+
+fn scores(cap: Option<f32>, window: Option<usize>) -> Scores {
+    Scores {
+        scale: 0.15,
+        cap,
+        window,
+    }
+}
+
+fn gated(shape: Heads) -> Heads {
+    Heads { gated: true, ..shape }
 }
 
 #[test]
@@ -249,10 +296,16 @@ fn rope_append() {
     use RopeStyle::{Halves, Pairs};
     check(Kernel::RopeAppend, |f16| {
         vec![
-            cases::rope_append(1, shape(8, 4, 8, 8, Pairs), 0, 1, false, f16, 4),
-            cases::rope_append(2, shape(3, 1, 64, 64, Pairs), 17, 5, false, f16, 32),
-            cases::rope_append(3, shape(4, 2, 128, 128, Halves), 3, 2, true, f16, 64),
-            cases::rope_append(4, shape(2, 2, 96, 32, Halves), 1, 3, false, f16, 16),
+            cases::rope_append(1, shape(8, 4, 8, 8, Pairs), 0, 1, 0, f16, 4),
+            cases::rope_append(2, shape(3, 1, 64, 64, Pairs), 17, 5, 0, f16, 32),
+            cases::rope_append(3, normed(4, 2, 128, 128, Halves, QkNorm::Head), 3, 2, 0, f16, 64),
+            cases::rope_append(4, shape(2, 2, 96, 32, Halves), 1, 3, 0, f16, 16),
+            // Norms behind the rotation and over the whole width; a ring that is gone round; nothing turned.
+            cases::rope_append(5, normed(4, 2, 64, 64, Halves, QkNorm::HeadTurned), 9, 3, 0, f16, 32),
+            cases::rope_append(6, normed(6, 2, 32, 24, Pairs, QkNorm::Whole), 2, 4, 0, f16, 8),
+            cases::rope_append(7, shape(4, 2, 16, 16, Halves), 23, 5, 7, f16, 8),
+            cases::rope_append(8, shape(4, 1, 16, 0, Pairs), 2, 3, 0, f16, 8),
+            cases::rope_append(9, gated(normed(4, 2, 64, 16, Halves, QkNorm::Head)), 6, 3, 0, f16, 32),
         ]
     });
 }
@@ -263,12 +316,99 @@ fn attend() {
     check(Kernel::Attend, |f16| {
         vec![
             // Decode: one row, several splits, some of them empty.
-            cases::attend(1, shape(8, 4, 8, 8, Halves), 0, 1, 8, 2, 1, f16),
-            cases::attend(2, shape(3, 1, 64, 64, Halves), 41, 1, 4, 3, 1, f16),
-            cases::attend(3, shape(14, 2, 64, 64, Halves), 130, 1, 8, 7, 1, f16),
+            cases::attend(1, shape(8, 4, 8, 8, Halves), scores(None, None), 0, 1, 8, 2, 1, f16),
+            cases::attend(2, shape(3, 1, 64, 64, Halves), scores(None, None), 41, 1, 4, 3, 1, f16),
+            cases::attend(
+                3,
+                shape(14, 2, 64, 64, Halves),
+                scores(None, None),
+                130,
+                1,
+                8,
+                7,
+                1,
+                f16,
+            ),
             // Prefill: tiles of rows, causal, with a cache in front and a last tile that is not full.
-            cases::attend(4, shape(4, 1, 32, 32, Halves), 0, 21, 1, 4, 4, f16),
-            cases::attend(5, shape(4, 2, 128, 128, Halves), 19, 5, 1, 1, 2, f16),
+            cases::attend(4, shape(4, 1, 32, 32, Halves), scores(None, None), 0, 21, 1, 4, 4, f16),
+            cases::attend(
+                5,
+                shape(4, 2, 128, 128, Halves),
+                scores(None, None),
+                19,
+                5,
+                1,
+                1,
+                2,
+                f16,
+            ),
+            // Windows over rings, in decode and prefill, from the start and further on; caps.
+            cases::attend(
+                6,
+                shape(4, 2, 32, 32, Halves),
+                scores(None, Some(16)),
+                40,
+                1,
+                8,
+                2,
+                1,
+                f16,
+            ),
+            cases::attend(
+                7,
+                shape(4, 2, 32, 32, Halves),
+                scores(Some(5.0), Some(33)),
+                130,
+                1,
+                2,
+                2,
+                1,
+                f16,
+            ),
+            cases::attend(
+                8,
+                shape(4, 1, 32, 32, Halves),
+                scores(None, Some(16)),
+                0,
+                37,
+                1,
+                4,
+                4,
+                f16,
+            ),
+            cases::attend(
+                9,
+                shape(4, 2, 64, 64, Halves),
+                scores(Some(2.0), Some(5)),
+                61,
+                21,
+                1,
+                2,
+                8,
+                f16,
+            ),
+            cases::attend(
+                10,
+                shape(4, 1, 32, 32, Halves),
+                scores(None, Some(1)),
+                3,
+                9,
+                1,
+                2,
+                4,
+                f16,
+            ),
+            cases::attend(
+                11,
+                shape(4, 1, 32, 32, Halves),
+                scores(Some(1.0), None),
+                3,
+                9,
+                1,
+                2,
+                4,
+                f16,
+            ),
         ]
     });
 }
@@ -312,6 +452,88 @@ fn sample() {
             list.push(cases::sample(10 + u64::from(draw), 3001, sampling, draw, draw % 4 == 0));
         }
         list
+    });
+}
+
+/// Heads of a state `(head_dim, state)`, with the convolution in front.
+fn heads(mixing: Mixing, heads: usize, head_dim: usize, groups: usize, state: usize) -> Recurrent {
+    Recurrent {
+        mixing,
+        channels: heads * head_dim + 2 * groups * state,
+        taps: 4,
+        heads,
+        head_dim,
+        groups,
+        state,
+    }
+}
+
+#[test]
+fn short_conv() {
+    check(Kernel::ShortConv, |_| {
+        let gated = recurrent::small(Mixing::ShortConv);
+        let wide = Recurrent {
+            channels: 136,
+            taps: 5,
+            ..gated
+        };
+        let plain = heads(Mixing::Mamba2, 3, 24, 1, 16);
+        let mut list = Vec::new();
+        for (i, position) in [0, 1, 2, 6].into_iter().enumerate() {
+            // A step of whole turns of the ring reads and writes one slot.
+            for rows in [1, 3, 7] {
+                let seed = 10 * i as u64 + rows as u64;
+                list.push(recurrent::short_conv(seed, gated, position, rows, false, 3));
+                list.push(recurrent::short_conv(seed, wide, position, rows, false, 3));
+                list.push(recurrent::short_conv(seed, plain, position, rows, true, 3));
+                list.push(recurrent::short_conv(seed, plain, position, rows, false, 1));
+            }
+        }
+        list
+    });
+}
+
+/// Cases of a state: awkward rows of a head, every width of a state, one token and many.
+fn scans(mixing: Mixing) -> Vec<Case> {
+    vec![
+        recurrent::scan(1, heads(mixing, 2, 20, 1, 32), 0, 1, 3, 16),
+        recurrent::scan(2, heads(mixing, 2, 20, 2, 32), 4, 1, 3, 64),
+        recurrent::scan(3, heads(mixing, 6, 12, 2, 64), 7, 9, 3, 16),
+        recurrent::scan(4, heads(mixing, 4, 64, 2, 128), 2, 70, 3, 64),
+        recurrent::scan(5, heads(mixing, 2, 36, 1, 256), 3, 5, 1, 16),
+        recurrent::scan(6, heads(mixing, 3, 24, 3, 16), 0, 33, 2, 8),
+    ]
+}
+
+#[test]
+fn mamba2() {
+    check(Kernel::Mamba2, |_| scans(Mixing::Mamba2));
+}
+
+#[test]
+fn delta_net() {
+    check(Kernel::DeltaNet, |_| scans(Mixing::DeltaNet));
+}
+
+#[test]
+fn gated_norm() {
+    check(Kernel::GatedNorm, |_| {
+        vec![
+            recurrent::gated_norm(1, heads(Mixing::Mamba2, 2, 20, 1, 32), 1, 16),
+            recurrent::gated_norm(2, heads(Mixing::Mamba2, 6, 12, 2, 64), 5, 64),
+            recurrent::gated_norm(3, heads(Mixing::DeltaNet, 6, 12, 2, 64), 3, 8),
+            recurrent::gated_norm(4, heads(Mixing::DeltaNet, 2, 100, 1, 32), 2, 64),
+        ]
+    });
+}
+
+#[test]
+fn sigmoid_gate() {
+    check(Kernel::SigmoidGate, |_| {
+        vec![
+            recurrent::sigmoid_gate(1, 1, 4, 64),
+            recurrent::sigmoid_gate(2, 5, 3, 20),
+        ]
     });
 }
 
@@ -406,7 +628,7 @@ fn a_wrong_answer_is_noticed() {
         return;
     };
     // The same case with another epsilon: the twin's answer is then not what the kernel computes.
-    let mut case = cases::rms_norm(1, 2, 64, 16);
+    let mut case = cases::rms_norm(1, 2, 64, None, 16);
     for (name, value) in &mut case.constants {
         if *name == "EPS" {
             *value = 0.5;

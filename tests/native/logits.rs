@@ -2,12 +2,16 @@
 
 use crate::gpu::meet;
 use crate::kit;
+use understudy::cpu::engine as cpu;
+use understudy::error::Result;
+use understudy::format::gguf::Gguf;
 use understudy::format::source::Bytes;
-use understudy::gpu::{Gpu, GpuOptions};
-use understudy::student::Student;
+use understudy::gpu::{Gpu, GpuOptions, engine as gpu};
+use understudy::model::{Plan, Sampling};
+use understudy::student::Engine;
 
 /// Files of the kit that this version runs: its architectures, in its block types.
-const MODELS: [&str; 17] = [
+const MODELS: [&str; 27] = [
     "llama32-F16",
     "llama32-Q4_0",
     "llama32-Q4_1",
@@ -25,18 +29,73 @@ const MODELS: [&str; 17] = [
     "qwen3-Q8_0",
     "smollm2-Q4_0",
     "smollm2-Q8_0",
+    "ernie45-Q8_0",
+    "exaone4-Q8_0",
+    "gemma2-Q8_0",
+    "gemma3k-Q8_0",
+    "granite-Q8_0",
+    "hunyuan-Q8_0",
+    "olmo2-Q8_0",
+    "phi3-Q8_0",
+    "phi4mini-Q8_0",
+    "smollm3-Q8_0",
 ];
-const MORE: [&str; 1] = ["smollm2-Q4_K_M"];
+const MORE: [&str; 4] = ["smollm2-Q4_K_M", "lfm2-Q8_0", "granite4h-Q8_0", "qwen35-Q8_0"];
 
 /// Most absolute error: the references are f32 over dequantized weights, and so are we; sums differ in order only.
-const TOLERANCE: f32 = 1e-4;
-
-struct Reference {
-    ids: Vec<u32>,
-    logits: Vec<f32>,
+pub fn tolerance(name: &str) -> f32 {
+    match name {
+        // ggml looks its GELU up in a table of f16.
+        "gemma2-Q8_0" | "gemma3k-Q8_0" => 1.2e-3,
+        // Its random states amplify the order of sums: the kit's own two references differ by 9e-5.
+        "qwen35-Q8_0" => 2e-4,
+        _ => 1e-4,
+    }
 }
 
-fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
+/// Positions that a student is opened with. The references of longrope use the factors of contexts up to the original one.
+const CONTEXT: usize = 2048;
+
+/// An engine without a tokenizer, which logits do not need.
+fn open(file: Vec<u8>, gpu: Option<&Gpu>) -> Result<Engine> {
+    let plan = Plan::new(&Gguf::from_bytes(&file)?)?;
+    let source = Bytes(file);
+    let progress = |_| Ok(());
+    pollster::block_on(async {
+        Ok(match gpu {
+            Some(gpu) => Engine::Gpu(Box::new(
+                gpu::Engine::load(gpu, plan, &source, CONTEXT, progress).await?,
+            )),
+            None => Engine::Cpu(Box::new(cpu::Engine::load(plan, &source, CONTEXT, progress).await?)),
+        })
+    })
+}
+
+fn prefill(engine: &mut Engine, ids: &[u32]) -> Vec<f32> {
+    match engine {
+        Engine::Cpu(engine) => engine.logits(ids),
+        Engine::Gpu(engine) => pollster::block_on(engine.logits(ids)).unwrap(),
+    }
+}
+
+/// Logits of `ids` from `first` on, token by token.
+fn decode(engine: &mut Engine, ids: &[u32], first: usize) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (position, id) in ids.iter().enumerate().skip(first) {
+        match engine {
+            Engine::Cpu(engine) => all.extend_from_slice(engine.logits_at(*id, position)),
+            Engine::Gpu(engine) => all.extend(pollster::block_on(engine.logits_at(*id, position)).unwrap()),
+        }
+    }
+    all
+}
+
+pub struct Reference {
+    pub ids: Vec<u32>,
+    pub logits: Vec<f32>,
+}
+
+pub fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
     let kit = kit::kit_dir()?;
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(kit.join("refs/manifest.json")).unwrap()).unwrap();
@@ -63,7 +122,7 @@ fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
     ))
 }
 
-fn worst(actual: &[f32], expected: &[f32]) -> f32 {
+pub fn worst(actual: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(actual.len(), expected.len());
     actual
         .iter()
@@ -78,27 +137,41 @@ fn worst(actual: &[f32], expected: &[f32]) -> f32 {
         .fold(0.0, f32::max)
 }
 
+/// Logits of the rows behind the first 42 tokens, which go in six chunks of 7; the rest goes token by token.
+fn after_sevens(engine: &mut Engine, ids: &[u32]) -> Vec<f32> {
+    for (i, chunk) in ids[..42].chunks(7).enumerate() {
+        match engine {
+            Engine::Cpu(engine) => {
+                engine.begin(7 * i, Sampling::GREEDY, 0);
+                engine.extend(chunk, false);
+            }
+            Engine::Gpu(engine) => {
+                pollster::block_on(engine.prefill(chunk, 7 * i, Sampling::GREEDY, 0, |_| Ok(()))).unwrap();
+            }
+        }
+    }
+    decode(engine, ids, 42)
+}
+
 fn check(test: &str, gpu: Option<&Gpu>) {
+    let mut wrong = Vec::new();
     for name in MODELS.iter().chain(&MORE) {
         let Some((file, reference)) = reference(name) else {
             kit::skip(test);
             return;
         };
-        let mut student = pollster::block_on(Student::open(&Bytes(file), gpu, None, |_, _| Ok(()))).unwrap();
-        let prefill = worst(
-            &pollster::block_on(student.logits(&reference.ids)).unwrap(),
-            &reference.logits,
-        );
-        let decode = worst(
-            &pollster::block_on(student.logits_by_decode(&reference.ids)).unwrap(),
-            &reference.logits,
-        );
-        println!("{name}: prefill {prefill:.1e}, decode {decode:.1e}");
-        assert!(
-            prefill <= TOLERANCE && decode <= TOLERANCE,
-            "{name}: prefill {prefill:.1e}, decode {decode:.1e}"
-        );
+        let mut engine = open(file, gpu).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let Reference { ids, logits } = &reference;
+        let prefill = worst(&prefill(&mut engine, ids), logits);
+        let decode = worst(&decode(&mut engine, ids, 0), logits);
+        let in_sevens = worst(&after_sevens(&mut engine, ids), &logits[42 * 512..]);
+        println!("{name}: prefill {prefill:.1e}, decode {decode:.1e}, in chunks of 7 {in_sevens:.1e}");
+        let most = tolerance(name);
+        if prefill > most || decode > most || in_sevens > most {
+            wrong.push(format!("{name}: {prefill:.1e}, {decode:.1e}, {in_sevens:.1e}"));
+        }
     }
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod adapters;
+mod architectures;
 mod format;
 mod gpu;
 #[cfg(feature = "teach")]
@@ -13,6 +14,7 @@ mod lesson;
 mod logits;
 mod loss;
 mod random;
+mod recurrent;
 mod repack;
 mod shaders;
 mod student;

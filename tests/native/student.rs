@@ -97,23 +97,26 @@ fn decode_costs_one_submission_and_makes_nothing() {
 }
 
 #[test]
-fn every_kit_student_keeps_to_eight_dispatches_a_layer() {
+fn every_kit_student_keeps_to_few_dispatches_a_layer() {
     let Some(gpu) = meet(
-        "every_kit_student_keeps_to_eight_dispatches_a_layer",
+        "every_kit_student_keeps_to_few_dispatches_a_layer",
         GpuOptions::default(),
     ) else {
         return;
     };
     let Some(kit) = kit::kit_dir() else {
-        kit::skip("every_kit_student_keeps_to_eight_dispatches_a_layer");
+        kit::skip("every_kit_student_keeps_to_few_dispatches_a_layer");
         return;
     };
-    for name in [
-        "llama32-Q4_K_M",
-        "smollm2-Q4_K_M",
-        "qwen2-Q4_K_M",
-        "qwen3-Q4_K_M",
-        "mistral-Q8_0",
+    for (name, most) in [
+        ("llama32-Q4_K_M", 8),
+        ("smollm2-Q4_K_M", 8),
+        ("qwen2-Q4_K_M", 8),
+        ("qwen3-Q4_K_M", 8),
+        ("llama32-Q8_0", 7),
+        ("qwen2-Q8_0", 7),
+        ("qwen3-Q8_0", 7),
+        ("mistral-Q8_0", 7),
     ] {
         let mut student = open(
             std::fs::read(kit.join(format!("models/{name}.gguf"))).unwrap(),
@@ -125,7 +128,8 @@ fn every_kit_student_keeps_to_eight_dispatches_a_layer() {
         };
         let dispatches = engine.dispatches_per_token();
         println!("{name}: {dispatches} dispatches for {layers} layers");
-        assert!(dispatches <= 8 * layers + 3);
+        // The embedding, the head and the sampler are the other three.
+        assert!(dispatches <= most * layers + 3);
     }
 }
 
