@@ -1,24 +1,19 @@
 //! Repacked rows decode to the very numbers of their blocks.
 
+use understudy::format::blocks::is_finite;
 use understudy::format::repack::{groups, repack_row, row_words, weights8};
 use understudy::format::{BlockType, dequantize};
 use understudy::gpu::cases::{Numbers, weights};
 
 #[test]
 fn repacked_rows_decode_to_the_same_bits() {
-    for (block_type, columns) in [
-        (BlockType::F32, 20),
-        (BlockType::F16, 172),
-        (BlockType::BF16, 12),
-        (BlockType::Q4_0, 96),
-        (BlockType::Q4_1, 32),
-        (BlockType::Q5_0, 96),
-        (BlockType::Q5_1, 160),
-        (BlockType::Q8_0, 96),
-        (BlockType::Q4_K, 512),
-        (BlockType::Q5_K, 768),
-        (BlockType::Q6_K, 512),
-    ] {
+    for block_type in BlockType::ALL {
+        let columns = match block_type.block_len() {
+            // Not whole groups.
+            1 => 172,
+            // Three blocks: an odd number of scales, so that words are not full.
+            n => 3 * n,
+        };
         let rows = 5;
         let weights = weights(&mut Numbers(columns as u64), block_type, rows, columns);
         let bytes = weights.bytes.len() / rows;
@@ -39,5 +34,64 @@ fn repacked_rows_decode_to_the_same_bits() {
                 }
             }
         }
+    }
+}
+
+/// Random blocks, any scale: what a file may hold, not what a sensible one does.
+#[test]
+fn any_bytes_repack_to_the_same_numbers() {
+    for block_type in BlockType::ALL {
+        let columns = 256;
+        let mut numbers = Numbers(7);
+        let mut words = vec![0; row_words(block_type, columns)];
+        let (mut expected, mut same) = (vec![0.0; columns], 0);
+        for _ in 0..40 {
+            let row: Vec<u8> = (0..block_type.row_bytes(columns).unwrap())
+                .map(|_| numbers.bits() as u8)
+                .collect();
+            if !is_finite(block_type, &row) {
+                continue;
+            }
+            repack_row(block_type, columns, &row, &mut words);
+            dequantize(block_type, &row, &mut expected);
+            for (group, eight) in expected.chunks_exact(8).enumerate() {
+                let actual = weights8(block_type, groups(columns), &words, group);
+                assert_eq!(
+                    actual.map(f32::to_bits),
+                    <[f32; 8]>::try_from(eight).unwrap().map(f32::to_bits),
+                    "{block_type:?}"
+                );
+                assert!(actual.iter().all(|v| v.is_finite()), "{block_type:?}");
+            }
+            same += 1;
+        }
+        println!("{block_type:?}: {same} of 40 random rows are finite, and decode to the same bits");
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_seen() {
+    for block_type in BlockType::ALL {
+        let columns = 256;
+        let good = weights(&mut Numbers(3), block_type, 1, columns).bytes;
+        assert!(is_finite(block_type, &good), "{block_type:?}");
+        let mut numbers = Numbers(5);
+        let (mut seen, mut broken) = (0, 0);
+        // Any byte of a block changed: what the check says is what the decoder makes of it.
+        for _ in 0..400 {
+            let mut bytes = good.clone();
+            let at = (numbers.bits() % bytes.len() as u64) as usize;
+            for byte in &mut bytes[at..(at + 2).min(good.len())] {
+                *byte |= 0x7f;
+            }
+            let mut values = vec![0.0; columns];
+            dequantize(block_type, &bytes, &mut values);
+            let finite = values.iter().all(|v| v.is_finite());
+            seen += usize::from(!is_finite(block_type, &bytes));
+            broken += usize::from(!finite);
+            assert!(finite || !is_finite(block_type, &bytes), "{block_type:?} at {at}");
+        }
+        println!("{block_type:?}: {broken} of 400 changes broke a weight, {seen} were refused");
+        assert!(seen >= broken);
     }
 }

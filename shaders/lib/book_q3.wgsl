@@ -1,0 +1,2 @@
+// Q3_K: -4 to 3, as signed bytes.
+const BOOK = vec2<u32>(0xfffefdfcu, 0x03020100u);
