@@ -320,8 +320,8 @@ pub fn repack_row(block_type: BlockType, columns: usize, bytes: &[u8], out: &mut
         BlockType::NVFP4 => {
             let (quants, scales) = out.split_at_mut(g);
             for (b, block) in bytes.chunks_exact(36).enumerate() {
-                // 0x7f counts as 0: the shader need not know. The upper bit does not count.
-                let scale = |byte: u8| if byte == 0x7f { 0 } else { byte & 0x7f };
+                // 0x7f counts as 0: the shader need not know.
+                let scale = |byte: u8| if byte == 0x7f { 0 } else { byte };
                 scales[b] = u32::from_le_bytes([scale(block[0]), scale(block[1]), scale(block[2]), scale(block[3])]);
                 for (run, eight) in block[4..].chunks_exact(8).enumerate() {
                     quants[8 * b + 2 * run] = pack_nibbles(eight);

@@ -7,7 +7,7 @@ use understudy::gpu::{Gpu, GpuOptions};
 use understudy::student::Student;
 
 /// Files of the kit that this version runs: its architectures, in its block types.
-const MODELS: [&str; 17] = [
+const MODELS: [&str; 28] = [
     "llama32-F16",
     "llama32-Q4_0",
     "llama32-Q4_1",
@@ -17,6 +17,17 @@ const MODELS: [&str; 17] = [
     "llama32-Q4_K_M",
     "llama32-Q5_K_M",
     "llama32-Q6_K",
+    "llama32-Q2_K",
+    "llama32-Q3_K_M",
+    "llama32-IQ3_S",
+    "llama32-IQ4_NL",
+    "llama32-IQ4_XS",
+    "llama32-MXFP4",
+    "llama32-NVFP4",
+    "llama32-Q1_0",
+    "llama32-Q2_0",
+    "llama32-TQ1_0",
+    "llama32-TQ2_0",
     "mistral-Q8_0",
     "qwen2-Q4_0",
     "qwen2-Q4_K_M",
@@ -28,7 +39,7 @@ const MODELS: [&str; 17] = [
 ];
 const MORE: [&str; 1] = ["smollm2-Q4_K_M"];
 
-/// Most absolute error: the references are f32 over dequantized weights, and so are we; sums differ in order only.
+/// Most error, relative to the largest logit where that is above 1: the references are f32 over dequantized weights, and so are we; sums differ in order only.
 const TOLERANCE: f32 = 1e-4;
 
 struct Reference {
@@ -65,12 +76,13 @@ fn reference(name: &str) -> Option<(Vec<u8>, Reference)> {
 
 fn worst(actual: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(actual.len(), expected.len());
+    let scale = expected.iter().fold(1.0f32, |most, v| most.max(v.abs()));
     actual
         .iter()
         .zip(expected)
         .map(|(a, b)| {
             if (a - b).is_finite() {
-                (a - b).abs()
+                (a - b).abs() / scale
             } else {
                 f32::INFINITY
             }

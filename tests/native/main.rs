@@ -15,6 +15,7 @@ mod loss;
 mod random;
 mod repack;
 mod shaders;
+mod split;
 mod student;
 mod text;
 mod traces;

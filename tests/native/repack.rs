@@ -1,9 +1,12 @@
 //! Repacked rows decode to the very numbers of their blocks.
 
+use crate::kit;
 use understudy::format::blocks::is_finite;
 use understudy::format::repack::{groups, repack_row, row_words, weights8};
-use understudy::format::{BlockType, dequantize};
+use understudy::format::{BlockType, Gguf, dequantize};
 use understudy::gpu::cases::{Numbers, weights};
+use understudy::model::Plan;
+use understudy::model::memory::{Fit, Held};
 
 #[test]
 fn repacked_rows_decode_to_the_same_bits() {
@@ -93,5 +96,30 @@ fn weights_that_are_not_finite_are_seen() {
         }
         println!("{block_type:?}: {broken} of 400 changes broke a weight, {seen} were refused");
         assert!(seen >= broken);
+    }
+}
+
+#[test]
+fn the_report_is_what_the_fit_counts() {
+    let Some(kit) = kit::kit_dir() else {
+        return kit::skip("the_report_is_what_the_fit_counts");
+    };
+    for name in ["llama32-TQ1_0", "llama32-IQ3_S", "llama32-Q3_K_M", "llama32-MXFP4"] {
+        let bytes = std::fs::read(kit.join(format!("models/{name}.gguf"))).unwrap();
+        let plan = Plan::new(&Gguf::from_bytes(&bytes).unwrap()).unwrap();
+        let held = Held::of(&plan);
+        let vectors: usize = plan.vectors.iter().map(|v| 4 * v.len()).sum();
+        let device: u64 = held.iter().map(|h| h.device).sum();
+        assert_eq!(device + vectors as u64, Fit::new(&plan, 64, 64, 4, 0).weights, "{name}");
+        for held in &held {
+            println!("{name}: {}", held.words());
+            // Rows are rounded up to 16 bytes, which counts in rows this short; beyond that only what is said to be wider is.
+            let most = if held.is_widened() { 1.9 } else { 1.2 };
+            assert!(
+                held.device as f64 <= most * held.file as f64,
+                "{name}: {}",
+                held.words()
+            );
+        }
     }
 }

@@ -23,9 +23,8 @@
 use super::{BlockType, grids, half_at};
 
 /// The values of IQ4_NL and IQ4_XS. Source: `kvalues_iq4nl` in ggml's `ggml-common.h`.
-pub(in crate::format) const BOOK_IQ4: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
+pub(in crate::format) const BOOK_IQ4: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 // In books with signs the upper half of the codes is negative.
 const BOOK_Q3: [i8; 8] = [-4, -3, -2, -1, 0, 1, 2, 3];
@@ -162,7 +161,11 @@ impl Coded {
                 let (qs, scales) = block[2..].split_at(64);
                 for (i, codes) in codes.chunks_exact_mut(8).enumerate() {
                     let code = u16_at(qs, 2 * i);
-                    put_three(codes, grids::IQ2_XS[usize::from(code & 511)], even_signs(u32::from(code >> 9)));
+                    put_three(
+                        codes,
+                        grids::IQ2_XS[usize::from(code & 511)],
+                        even_signs(u32::from(code >> 9)),
+                    );
                 }
                 Self {
                     d: half_at(block, 0) / 8.0,
