@@ -42,6 +42,9 @@ fn signed_byte(words: vec4<u32>, k: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(bitcast<vec4<i32>>(words << (vec4<u32>(24u) - 8u * k)) >> vec4<u32>(24u));
 }
 
+// Books are functions and not constants: naga (30) cannot order the types of a module with a constant vector and an array whose
+// length is an override, as matvec has.
+//
 // What a book of eight signed bytes says for codes below 8. Selections, because an array that is indexed by data lies in slow
 // memory on some devices.
 fn look_up8(book: vec2<u32>, codes: vec4<u32>) -> vec4<f32> {

@@ -1,5 +1,8 @@
 //! Students in several files: the same student, or a sentence that says what is wrong with the parts.
 
+#[path = "../../examples/common/mod.rs"]
+mod common;
+
 use crate::gpu::meet;
 use understudy::error::{Error, Result};
 use understudy::format::gguf::{Value, part_names};
@@ -179,4 +182,33 @@ fn a_file_that_changes_is_refused() {
     let error = logits(&Shrinking(Bytes(file), keeps), None).unwrap_err();
     assert_eq!(error.code(), "io");
     assert!(error.to_string().contains("changed while it was read"), "{error}");
+}
+
+#[test]
+fn examples_find_parts_beside_each_other() {
+    let folder = std::env::temp_dir().join(format!("understudy-split-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = whole();
+    let names: Vec<_> = (1..=3)
+        .map(|n| folder.join(format!("a-{n:05}-of-00003.gguf")))
+        .collect();
+    for (name, part) in names.iter().zip(split(&file, 3)) {
+        std::fs::write(name, part.to_bytes()).unwrap();
+    }
+    let path = |n: usize| names[n].to_str().unwrap();
+    let expected = logits(&Bytes(file), None).unwrap();
+    for n in 0..3 {
+        assert_eq!(logits(&common::open_files(path(n)).unwrap(), None).unwrap(), expected);
+    }
+    // A part that grows while the student is open.
+    let open = common::open_files(path(0)).unwrap();
+    let mut longer = std::fs::read(path(1)).unwrap();
+    longer.push(0);
+    std::fs::write(path(1), longer).unwrap();
+    let error = logits(&open, None).unwrap_err();
+    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    std::fs::remove_file(path(1)).unwrap();
+    let error = logits(&common::open_files(path(0)).unwrap(), None).unwrap_err();
+    assert!(error.to_string().contains("part 2 of 3 is missing"), "{error}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
