@@ -46,7 +46,7 @@ impl Ternary {
                         for &byte in &block[from..from + run] {
                             let begun = byte.wrapping_mul(3u8.pow(k));
                             if let Some(q) = to.next() {
-                                *q = (u16::from(begun) * 3 >> 8) as u8;
+                                *q = ((u16::from(begun) * 3) >> 8) as u8;
                             }
                         }
                     }
