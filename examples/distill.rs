@@ -17,7 +17,7 @@
 
 mod common;
 
-use common::{Arguments, Failure, FileSource};
+use common::{Arguments, Failure, Files, open_files};
 use understudy::distill::lesson::{Desk, Lesson, Reasoning};
 use understudy::distill::session::{Session, Settings, paired_interval};
 use understudy::format::provenance::Provenance;
@@ -46,7 +46,7 @@ fn main() {
         ];
         let arguments = Arguments::parse(&known, &[])?;
         let [model, traces, out] = arguments.positional("MODEL.gguf TRACES.jsonl OUT.gguf")?;
-        let source = FileSource::open(model)?;
+        let source = open_files(model)?;
         let header = pollster::block_on(Header::read(&source, None, None))?;
         let longest = arguments
             .number("longest")?
@@ -128,7 +128,7 @@ fn main() {
 #[cfg(not(feature = "teach"))]
 async fn session(
     header: &Header,
-    source: &FileSource,
+    source: &Files,
     lessons: Vec<Lesson>,
     settings: Settings,
     engine: Option<&str>,
@@ -143,7 +143,7 @@ async fn session(
 #[cfg(feature = "teach")]
 async fn session(
     header: &Header,
-    source: &FileSource,
+    source: &Files,
     lessons: Vec<Lesson>,
     settings: Settings,
     engine: Option<&str>,

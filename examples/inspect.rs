@@ -2,12 +2,11 @@
 
 mod common;
 
-use common::{Arguments, FileSource};
+use common::{Arguments, open_files};
 use understudy::error::human_bytes;
-use understudy::format::source::Source;
-use understudy::format::{Array, Gguf, Parsed, Value};
+use understudy::format::{Array, Gguf, Value};
 use understudy::model::Plan;
-use understudy::model::memory::Fit;
+use understudy::model::memory::{Fit, Held};
 use understudy::student::{DEFAULT_CONTEXT, block_types};
 
 /// A value in a line; long ones are cut.
@@ -28,15 +27,8 @@ fn main() {
     common::run(|| {
         let arguments = Arguments::parse(&[], &["tensors"])?;
         let [path] = arguments.positional("FILE.gguf")?;
-        let source = FileSource::open(path)?;
-        let mut length = source.size().min(1 << 20);
-        let gguf = loop {
-            let prefix = pollster::block_on(source.read_exact(0, length as usize))?;
-            match Gguf::parse(&prefix, source.size())? {
-                Parsed::Done(gguf) => break gguf,
-                Parsed::NeedMore(n) => length = n,
-            }
-        };
+        let source = open_files(path)?;
+        let gguf = pollster::block_on(Gguf::read(&source))?;
         println!(
             "GGUF version {}, {}, {} tensors",
             gguf.version,
@@ -61,6 +53,9 @@ fn main() {
             plan.parameters(),
             plan.body.len() + plan.head.len()
         );
+        for held in Held::of(&plan) {
+            println!("{}", held.words());
+        }
         let context = plan.config.context.min(DEFAULT_CONTEXT);
         println!(
             "{}",

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Arguments, FileSource};
+use common::{Arguments, open_files};
 use understudy::format::source::Source;
 use understudy::student::Header;
 use understudy::text::template::{Message, RenderOptions, Template};
@@ -13,7 +13,7 @@ fn main() {
         let arguments = Arguments::parse(&["bos", "eos", "thinking"], &["no-generation-prompt"])?;
         let [template, messages] = arguments.positional("TEMPLATE MESSAGES.json")?;
         let messages: Vec<Message> = serde_json::from_slice(&std::fs::read(messages)?)?;
-        let source = FileSource::open(template)?;
+        let source = open_files(template)?;
         let start = pollster::block_on(source.read(0, 4))?;
         let template = if start == b"GGUF" {
             pollster::block_on(Header::read(&source, None, None))?.template

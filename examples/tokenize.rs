@@ -3,24 +3,16 @@
 
 mod common;
 
-use common::{Arguments, FileSource};
-use understudy::format::source::Source;
-use understudy::format::{Gguf, Parsed};
+use common::{Arguments, open_files};
+use understudy::format::Gguf;
 use understudy::text::tokenizer::Tokenizer;
 
 fn main() {
     common::run(|| {
         let arguments = Arguments::parse(&[], &["special", "bos"])?;
         let [model, strings] = arguments.positional("MODEL.gguf STRINGS.json")?;
-        let source = FileSource::open(model)?;
-        let mut length = source.size().min(1 << 20);
-        let gguf = loop {
-            let prefix = pollster::block_on(source.read_exact(0, length as usize))?;
-            match Gguf::parse(&prefix, source.size())? {
-                Parsed::Done(gguf) => break gguf,
-                Parsed::NeedMore(n) => length = n,
-            }
-        };
+        let source = open_files(model)?;
+        let gguf = pollster::block_on(Gguf::read(&source))?;
         let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
         let strings: Vec<String> = serde_json::from_slice(&std::fs::read(strings)?)?;
         let (bos, special) = (arguments.flag("bos"), arguments.flag("special"));

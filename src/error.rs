@@ -27,6 +27,11 @@ pub enum Error {
         /// What was found, in a few words.
         what: String,
     },
+    /// The files are not all the parts of one split student.
+    Parts {
+        /// What was found.
+        what: String,
+    },
     /// The file is sound, and uses something that this program does not know.
     Unsupported {
         /// What was found.
@@ -126,6 +131,7 @@ impl Error {
             Self::GgufVersion { .. } => "gguf-version",
             Self::Truncated { .. } => "truncated-file",
             Self::Malformed { .. } => "malformed-file",
+            Self::Parts { .. } => "split-file",
             Self::Unsupported { .. } => "unsupported",
             Self::Tokenizer { .. } => "tokenizer",
             Self::NotFinite => "not-finite",
@@ -156,6 +162,9 @@ impl Error {
                 "The download was probably interrupted: fetch the file again and compare its size.".into()
             }
             Self::Malformed { .. } => "The file is damaged or was written by a faulty tool: fetch it again.".into(),
+            Self::Parts { .. } => {
+                "Open all parts of the student together: their names end in -00001-of-00003.gguf and so on.".into()
+            }
             Self::Unsupported { known, .. } => format!("Choose a student of a kind that is known here: {known}."),
             Self::Tokenizer { .. } => "Choose a file whose tokenizer is complete; a newer conversion often is.".into(),
             Self::NotFinite => "Its weights are damaged: fetch the file again, or open another student.".into(),
@@ -203,6 +212,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Malformed { what } => write!(f, "The file is damaged: {what}."),
+            Self::Parts { what } => write!(f, "A split student's parts do not fit together: {what}."),
             Self::Unsupported { what, known } => write!(f, "This student uses {what}; known here: {known}."),
             Self::Tokenizer { what } => write!(f, "The file's tokenizer cannot be used: {what}."),
             Self::NotFinite => f.write_str("The student computes numbers that are not finite."),

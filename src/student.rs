@@ -4,7 +4,7 @@ use crate::cpu;
 use crate::error::{Error, Result};
 use crate::format::adapter::Adapter;
 use crate::format::source::Source;
-use crate::format::{BlockType, Gguf, Parsed};
+use crate::format::{BlockType, Gguf};
 use crate::gpu::{self, Gpu};
 use crate::model::lora::Stack;
 use crate::model::memory::Fit;
@@ -17,9 +17,6 @@ use std::collections::BTreeMap;
 
 /// The longest context that is opened unless the caller asks for another.
 pub const DEFAULT_CONTEXT: usize = 4096;
-
-/// Bytes of the first look at a file.
-const FIRST_LOOK: u64 = 1 << 20;
 
 /// What a 32-bit wasm memory may hold in weights and cache when the CPU engine takes over.
 const CPU_BYTES: u64 = 3 << 30;
@@ -164,22 +161,7 @@ impl Header {
     /// `gpu`: the device it would be opened on. `context`: positions wanted; by default the student's own, at most
     /// [`DEFAULT_CONTEXT`]. Errors: whatever makes the file unusable; not that it does not fit, which `fit` tells.
     pub async fn read<S: Source>(source: &S, gpu: Option<&Gpu>, context: Option<usize>) -> Result<Self> {
-        let size = source.size();
-        let mut prefix = source.read_exact(0, size.min(FIRST_LOOK) as usize).await?;
-        let gguf = loop {
-            match Gguf::parse(&prefix, size)? {
-                Parsed::Done(gguf) => break gguf,
-                Parsed::NeedMore(n) => {
-                    let have = prefix.len() as u64;
-                    assert!(
-                        n > have && n <= size,
-                        "the reader asks for more, and for no more than there is"
-                    );
-                    prefix.extend(source.read_exact(have, (n - have) as usize).await?);
-                }
-            }
-        };
-        drop(prefix);
+        let gguf = Gguf::read(source).await?;
         if gguf.metadata.str("general.type") == Some("adapter") {
             return Err(Error::Adapter {
                 what: "this file is an adapter, not a student: open the student that it was made for, then attach it"

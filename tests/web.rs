@@ -47,20 +47,7 @@ async fn answer(gpu: Option<&Gpu>) -> String {
 async fn kernels_answer_as_known_in_the_browser() {
     let gpu = meet().await;
     console_log!("{}", gpu.words());
-    let types = [
-        BlockType::F32,
-        BlockType::F16,
-        BlockType::BF16,
-        BlockType::Q4_0,
-        BlockType::Q4_1,
-        BlockType::Q5_0,
-        BlockType::Q5_1,
-        BlockType::Q8_0,
-        BlockType::Q4_K,
-        BlockType::Q5_K,
-        BlockType::Q6_K,
-    ];
-    assert_eq!(cases::self_test(&gpu, &types).await, Ok(()));
+    assert_eq!(cases::self_test(&gpu, &BlockType::ALL).await, Ok(()));
 }
 
 #[wasm_bindgen_test]

@@ -1,6 +1,6 @@
 // @ts-check
 // The page: wires the student, the conversation and the panel together.
-import { Understudy, UnderstudyError } from "./understudy.js";
+import { Understudy, UnderstudyError, joined } from "./understudy.js";
 import { ChatView, make } from "./chat-view.js";
 import { Counter, at, hideCandidate, probe, showCandidate, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
 import { AdapterList } from "./adapter-list.js";
@@ -650,8 +650,8 @@ at("new-chat").addEventListener("click", () => {
 
 at("open-file").addEventListener("click", () => fileInput.click());
 fileInput.addEventListener("change", () => {
-  const file = fileInput.files?.[0];
-  if (file) openFile(file);
+  const files = [...(fileInput.files ?? [])];
+  if (files.length > 0) openFile(/** @type {File} */ (joined(files)));
   fileInput.value = "";
 });
 
@@ -676,7 +676,7 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   const files = [...(event.dataTransfer?.files ?? [])];
   if (teach.visible && !files.some(({ name }) => name.endsWith(".gguf"))) teach.take(files);
-  else if (files.length > 0) openFile(files[0]);
+  else if (files.length > 0) openFile(/** @type {File} */ (joined(files)));
 });
 
 function showSettings() {

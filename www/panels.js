@@ -56,11 +56,12 @@ export function showClaims(info, from) {
     ["Address", made.url ? named(made.url, made.url) : undefined],
     ["Description", made.description],
   ]);
-  const blocks = Object.entries(info.block_types ?? {}).map(([type, count]) => `${type} in ${counted(Number(count), "tensor")}`).join(", ");
+  const blocks = Object.entries(info.block_types ?? {}).map(([type, count]) => `${parameters(Number(count))} in ${type}`).join(", ");
   facts(at("openness"), [
     ["Opened from", from],
     ["Architecture", `${info.architecture}, ${counted(info.layers, "layer")}, ${parameters(info.parameters)} parameters`],
     ["Weights", blocks],
+    ["On the GPU", info.repacked?.join(" ") || undefined],
     ["Vocabulary", counted(info.vocabulary, "token")],
     ["Chat template", info.template === "file" ? "the file's own" : "a general one; the file has none"],
   ]);

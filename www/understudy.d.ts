@@ -1,7 +1,7 @@
 /** Types of the Understudy JavaScript API (understudy.js). */
 
 export type Code =
-  | "not-gguf" | "gguf-version" | "truncated-file" | "malformed-file" | "unsupported" | "tokenizer" | "template"
+  | "not-gguf" | "gguf-version" | "truncated-file" | "malformed-file" | "split-file" | "unsupported" | "tokenizer" | "template"
   | "does-not-fit" | "prompt-too-long" | "bad-request" | "no-device" | "device-lost" | "device" | "busy" | "aborted"
   | "no-student" | "io" | "adapter" | "crashed" | "export-differs" | "not-kept" | "internal";
 
@@ -14,7 +14,8 @@ export class UnderstudyError extends Error {
   static from(error: unknown): UnderstudyError;
 }
 
-export type Source = File | Blob | URL | string;
+/** Of a split student all parts, in any order. */
+export type Source = File | Blob | URL | string | (File | Blob)[];
 
 export interface Progress {
   /** What is happening: the engine or the student is fetched, the student is read and prepared, or (when teaching) traces are
@@ -91,7 +92,10 @@ export interface Plan {
   words: string;
   /** What would fit, where this does not. */
   suggestion?: string | null;
+  /** Weights of each block type. */
   block_types: Record<string, number>;
+  /** Block types that the GPU has in a wider layout, each in a sentence with its bytes. */
+  repacked: string[];
   provenance: Provenance;
 }
 

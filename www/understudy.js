@@ -128,6 +128,7 @@ class Engine extends EventTarget {
   /** @param {any} source @param {any} options @returns {Promise<Blob>} */
   async fetch(source, options) {
     if (source instanceof Blob) return source;
+    if (Array.isArray(source) && source.length > 0 && source.every((part) => part instanceof Blob)) return joined(source);
     if (typeof source !== "string" && !(source instanceof URL)) {
       throw new UnderstudyError("bad-request", "A student is opened from a File, a Blob or an address.", "Pass one of these.");
     }
@@ -144,6 +145,16 @@ class Engine extends EventTarget {
 }
 
 // ------------------------------------------------------------------------------------------------ student
+
+/**
+ * The parts of a split student one after another: no byte is copied, and the engine finds where each begins.
+ * @param {(File | Blob)[]} parts @returns {Blob}
+ */
+export function joined(parts) {
+  if (parts.length === 1) return parts[0];
+  const names = parts.map((part) => (part instanceof File ? part.name : "")).sort();
+  return new File(parts, names[0].replace(/-\d{5}-of-\d{5}(?=\.gguf$)/i, ""));
+}
 
 /** A file that states no name is called by its own, or by its architecture. @param {any} details @param {Blob} blob @param {any} source */
 function withName(details, blob, source) {

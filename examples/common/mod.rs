@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use understudy::error::{Error, Result};
-use understudy::format::source::Source;
+use understudy::format::gguf::part_names;
+use understudy::format::source::{Joined, Source, changed};
 use understudy::gpu::{Gpu, GpuOptions};
 use understudy::student::Student;
 
@@ -110,16 +111,31 @@ impl Source for FileSource {
         let io = |e: std::io::Error| Error::Io { what: e.to_string() };
         let mut file = self.file.borrow_mut();
         file.seek(SeekFrom::Start(offset)).map_err(io)?;
+        if file.metadata().map_err(io)?.len() != self.size {
+            return Err(changed());
+        }
         let mut bytes = vec![0; length.min(self.size.saturating_sub(offset) as usize)];
         file.read_exact(&mut bytes).map_err(io)?;
         Ok(bytes)
     }
 }
 
+/// A student's file, or all parts of a split one.
+pub type Files = Joined<FileSource>;
+
+/// Opens a student's file; of a split one any part, which finds the others beside it by their names.
+pub fn open_files(path: &str) -> Result<Files> {
+    let names = part_names(path).unwrap_or_else(|| vec![path.to_owned()]);
+    // A part that is missing is named by the reader, together with the others.
+    let there = |name: &&String| *name == path || std::path::Path::new(name).exists();
+    let files: Result<Vec<_>> = names.iter().filter(there).map(|name| FileSource::open(name)).collect();
+    Ok(Joined(files?))
+}
+
 /// Opens a student on the GPU, or on the CPU if `engine` is `cpu` or there is no GPU. The KV cache stays in f32, so that
 /// numbers can be compared.
 pub fn open(path: &str, engine: Option<&str>, context: Option<usize>) -> std::result::Result<Student, Failure> {
-    let source = FileSource::open(path)?;
+    let source = open_files(path)?;
     let gpu = match engine {
         Some("cpu") => None,
         Some("gpu") => Some(pollster::block_on(Gpu::meet(&options()))?),

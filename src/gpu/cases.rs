@@ -68,8 +68,9 @@ const SENTINELS: usize = 8;
 pub fn weights(numbers: &mut Numbers, block_type: BlockType, rows: usize, columns: usize) -> Weights {
     let row = block_type.row_bytes(columns).expect("cases have whole blocks");
     let mut bytes: Vec<u8> = (0..row * rows).map(|_| numbers.bits() as u8).collect();
-    let scale = half::f16::from_f32(1.0 / 64.0).to_bits().to_le_bytes();
-    let small = half::f16::from_f32(-1.0 / 32.0).to_bits().to_le_bytes();
+    let half = |value: f32| half::f16::from_f32(value).to_le_bytes();
+    let (scale, small) = (half(1.0 / 64.0), half(-1.0 / 32.0));
+    let (tiny, tinier) = (half(1.0 / 1024.0), half(1.0 / 16384.0));
     for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
         match block_type {
             BlockType::F32 => block.copy_from_slice(&numbers.signed().to_le_bytes()),
@@ -81,14 +82,33 @@ pub fn weights(numbers: &mut Numbers, block_type: BlockType, rows: usize, column
                 block[2..4].copy_from_slice(&small);
             }
             BlockType::Q4_K | BlockType::Q5_K => {
-                let tiny = half::f16::from_f32(1.0 / 1024.0).to_bits().to_le_bytes();
                 block[..2].copy_from_slice(&tiny);
                 block[2..4].copy_from_slice(&tiny);
             }
-            BlockType::Q6_K => {
-                let tiny = half::f16::from_f32(1.0 / 2048.0).to_bits().to_le_bytes();
-                block[208..].copy_from_slice(&tiny);
+            BlockType::Q6_K => block[208..].copy_from_slice(&half(1.0 / 2048.0)),
+            BlockType::Q2_K => {
+                block[80..82].copy_from_slice(&tiny);
+                block[82..].copy_from_slice(&tiny);
             }
+            BlockType::Q3_K => block[108..].copy_from_slice(&tiny),
+            BlockType::IQ4_XS => block[..2].copy_from_slice(&tinier),
+            BlockType::IQ1_S | BlockType::Q1_0 | BlockType::Q2_0 => block[..2].copy_from_slice(&scale),
+            BlockType::IQ2_XXS
+            | BlockType::IQ2_XS
+            | BlockType::IQ2_S
+            | BlockType::IQ3_XXS
+            | BlockType::IQ3_S
+            | BlockType::IQ4_NL => block[..2].copy_from_slice(&tiny),
+            // Its f16 lies in the upper nibbles of four words; 0x2400 is 1 / 64.
+            BlockType::IQ1_M => {
+                for (at, nibble) in [(49, 0), (51, 0), (53, 4), (55, 2)] {
+                    block[at] = block[at] & 15 | nibble << 4;
+                }
+            }
+            BlockType::MXFP4 => block[0] = 120 + block[0] % 4,
+            BlockType::NVFP4 => block[..4].iter_mut().for_each(|byte| *byte = *byte & 7 | 8),
+            BlockType::TQ1_0 => block[52..].copy_from_slice(&scale),
+            BlockType::TQ2_0 => block[64..].copy_from_slice(&scale),
         }
     }
     Weights {

@@ -217,20 +217,38 @@ impl Kernel {
     }
 }
 
-/// The block decoder of a format.
-fn decoder(block_type: BlockType) -> &'static str {
+/// The block decoder of a format: one fragment, with its book in front where it looks values up.
+fn decoder(block_type: BlockType) -> [&'static str; 2] {
+    const FOUR: &str = include_str!("../../shaders/lib/four_bits.wgsl");
+    const THREE: &str = include_str!("../../shaders/lib/three_bits.wgsl");
+    const TWO: &str = include_str!("../../shaders/lib/q2_0.wgsl");
+    const BOOK_IQ1: &str = include_str!("../../shaders/lib/book_iq1.wgsl");
+    const BOOK_IQ2: &str = include_str!("../../shaders/lib/book_iq2.wgsl");
+    const BOOK_IQ4: &str = include_str!("../../shaders/lib/book_iq4.wgsl");
+    const BOOK_FP4: &str = include_str!("../../shaders/lib/book_fp4.wgsl");
     match block_type {
-        BlockType::F32 => include_str!("../../shaders/lib/f32.wgsl"),
-        BlockType::F16 => include_str!("../../shaders/lib/f16.wgsl"),
-        BlockType::BF16 => include_str!("../../shaders/lib/bf16.wgsl"),
-        BlockType::Q4_0 => include_str!("../../shaders/lib/q4_0.wgsl"),
-        BlockType::Q4_1 => include_str!("../../shaders/lib/q4_1.wgsl"),
-        BlockType::Q5_0 => include_str!("../../shaders/lib/q5_0.wgsl"),
-        BlockType::Q5_1 => include_str!("../../shaders/lib/q5_1.wgsl"),
-        BlockType::Q8_0 => include_str!("../../shaders/lib/q8_0.wgsl"),
-        BlockType::Q4_K => include_str!("../../shaders/lib/q4_k.wgsl"),
-        BlockType::Q5_K => include_str!("../../shaders/lib/q5_k.wgsl"),
-        BlockType::Q6_K => include_str!("../../shaders/lib/q6_k.wgsl"),
+        BlockType::F32 => ["", include_str!("../../shaders/lib/f32.wgsl")],
+        BlockType::F16 => ["", include_str!("../../shaders/lib/f16.wgsl")],
+        BlockType::BF16 => ["", include_str!("../../shaders/lib/bf16.wgsl")],
+        BlockType::Q4_0 => ["", include_str!("../../shaders/lib/q4_0.wgsl")],
+        BlockType::Q4_1 => ["", include_str!("../../shaders/lib/q4_1.wgsl")],
+        BlockType::Q5_0 => ["", include_str!("../../shaders/lib/q5_0.wgsl")],
+        BlockType::Q5_1 => ["", include_str!("../../shaders/lib/q5_1.wgsl")],
+        BlockType::Q8_0 => ["", include_str!("../../shaders/lib/q8_0.wgsl")],
+        BlockType::Q2_K => ["", include_str!("../../shaders/lib/q2_k.wgsl")],
+        BlockType::Q3_K => [include_str!("../../shaders/lib/book_q3.wgsl"), THREE],
+        BlockType::Q4_K => ["", include_str!("../../shaders/lib/q4_k.wgsl")],
+        BlockType::Q5_K => ["", include_str!("../../shaders/lib/q5_k.wgsl")],
+        BlockType::Q6_K => ["", include_str!("../../shaders/lib/q6_k.wgsl")],
+        BlockType::IQ1_S | BlockType::IQ1_M => [BOOK_IQ1, THREE],
+        BlockType::IQ2_XXS | BlockType::IQ2_XS | BlockType::IQ2_S => [BOOK_IQ2, THREE],
+        BlockType::IQ3_XXS => [include_str!("../../shaders/lib/book_iq3_xxs.wgsl"), FOUR],
+        BlockType::IQ3_S => [include_str!("../../shaders/lib/book_iq3_s.wgsl"), FOUR],
+        BlockType::IQ4_XS => [BOOK_IQ4, FOUR],
+        BlockType::IQ4_NL => [BOOK_IQ4, include_str!("../../shaders/lib/iq4_nl.wgsl")],
+        BlockType::MXFP4 => [BOOK_FP4, include_str!("../../shaders/lib/mxfp4.wgsl")],
+        BlockType::NVFP4 => [BOOK_FP4, include_str!("../../shaders/lib/nvfp4.wgsl")],
+        BlockType::Q1_0 | BlockType::Q2_0 | BlockType::TQ1_0 | BlockType::TQ2_0 => ["", TWO],
     }
 }
 
@@ -274,7 +292,7 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
     }
     if let Some(block_type) = block_type {
         source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));
-        source.push_str(decoder(block_type));
+        source.extend(decoder(block_type));
     }
     source.push_str(kernel.source());
     source

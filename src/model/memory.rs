@@ -2,7 +2,8 @@
 
 use super::plan::{Cache, Plan, Slot};
 use crate::error::{Error, Result, human_bytes};
-use crate::format::repack::row_words;
+use crate::format::BlockType;
+use crate::format::repack::{Layout, row_words};
 
 /// Bytes that a student takes on a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,5 +117,62 @@ impl Fit {
             available: self.available,
             suggestion: self.suggestion(),
         })
+    }
+}
+
+/// The matrices of one block type: what they take in the file, and as the GPU has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The type.
+    pub block_type: BlockType,
+    /// Matrices; those of several tensors count once.
+    pub matrices: usize,
+    /// Bytes in the file.
+    pub file: u64,
+    /// Bytes on the GPU.
+    pub device: u64,
+}
+
+impl Held {
+    /// What `plan` holds of each block type, in the order of the types' numbers.
+    pub fn of(plan: &Plan) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for matrix in &plan.matrices {
+            let file = (matrix.rows * matrix.row_bytes()) as u64;
+            let device = 4 * matrix.rows as u64 * row_words(matrix.block_type, matrix.columns) as u64;
+            match all.iter_mut().find(|held| held.block_type == matrix.block_type) {
+                Some(held) => {
+                    held.matrices += 1;
+                    held.file += file;
+                    held.device += device;
+                }
+                None => all.push(Self {
+                    block_type: matrix.block_type,
+                    matrices: 1,
+                    file,
+                    device,
+                }),
+            }
+        }
+        all.sort_by_key(|held| held.block_type.ggml());
+        all
+    }
+
+    /// Whether the GPU has the type in another, wider layout.
+    pub fn is_widened(&self) -> bool {
+        Layout::widens(self.block_type)
+    }
+
+    /// The row in one sentence with its numbers.
+    pub fn words(&self) -> String {
+        let name = self.block_type.name();
+        let (file, device) = (human_bytes(self.file), human_bytes(self.device));
+        match Layout::of(self.block_type) {
+            layout if self.is_widened() => format!(
+                "{name}: {file} in the file, {device} on the GPU, where it is written as {} (the same numbers).",
+                layout.words()
+            ),
+            _ => format!("{name}: {file} in the file, {device} on the GPU."),
+        }
     }
 }

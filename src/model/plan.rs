@@ -100,7 +100,7 @@ impl Vector {
             match tensor {
                 None => values.resize(values.len() + length, 0.0),
                 Some(tensor) => {
-                    let bytes = source.read_exact(tensor.offset, tensor.bytes as usize).await?;
+                    let bytes = read_weights(source, tensor, 0, tensor.bytes as usize).await?;
                     let start = values.len();
                     values.resize(start + length, 0.0);
                     crate::format::blocks::dequantize(tensor.block_type()?, &bytes, &mut values[start..]);
@@ -109,6 +109,18 @@ impl Vector {
         }
         Ok(values)
     }
+}
+
+/// Reads `length` bytes of a tensor, whole blocks, from `offset` bytes into it, and refuses numbers that are not finite.
+async fn read_weights<S: Source>(source: &S, tensor: &TensorInfo, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let bytes = source.read_exact(tensor.offset + offset, length).await?;
+    if !crate::format::blocks::is_finite(tensor.block_type()?, &bytes) {
+        return Err(Error::malformed(format!(
+            "the tensor {} holds weights that are not finite numbers",
+            tensor.name
+        )));
+    }
+    Ok(bytes)
 }
 
 /// One step of a token (or of a chunk of tokens: the steps are the same).
@@ -404,8 +416,7 @@ impl Matrix {
             );
             let mut parts = Vec::with_capacity(n);
             for tensor in &self.tensors {
-                let offset = tensor.offset + (first / n * row) as u64;
-                parts.push(source.read_exact(offset, count / n * row).await?);
+                parts.push(read_weights(source, tensor, (first / n * row) as u64, count / n * row).await?);
             }
             let mut bytes = Vec::with_capacity(count * row);
             for i in 0..count / n {
@@ -421,8 +432,8 @@ impl Matrix {
             let tensor_end = tensor_first + tensor.rows();
             if at < end && at < tensor_end {
                 let take = end.min(tensor_end) - at;
-                let offset = tensor.offset + ((at - tensor_first) * row) as u64;
-                bytes.extend(source.read_exact(offset, take * row).await?);
+                let offset = ((at - tensor_first) * row) as u64;
+                bytes.extend(read_weights(source, tensor, offset, take * row).await?);
                 at += take;
             }
             tensor_first = tensor_end;

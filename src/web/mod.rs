@@ -10,7 +10,7 @@ use crate::format::provenance::Provenance;
 use crate::format::source::Source;
 use crate::format::{BlockType, Gguf};
 use crate::gpu::{Gpu, GpuOptions, Tier, cases};
-use crate::model::memory::Fit;
+use crate::model::memory::{Fit, Held};
 use crate::model::{Plan, Sampling};
 use crate::student::{Event, Header, Prompt, Request, Student, block_types};
 use crate::text::template::Message;
@@ -176,6 +176,8 @@ struct PlanWords {
     words: String,
     suggestion: Option<String>,
     block_types: BTreeMap<&'static str, u64>,
+    /// Types that the GPU has in a wider layout, each in a sentence with its bytes.
+    repacked: Vec<String>,
     provenance: Provenance,
     vocabulary: usize,
     layers: usize,
@@ -278,7 +280,7 @@ fn whole(value: Option<f64>, what: &str, most: f64) -> Result<Option<f64>> {
     }
 }
 
-fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), device: String) -> PlanWords {
+fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), device: String, on_gpu: bool) -> PlanWords {
     let provenance = Provenance::from_metadata(&gguf.metadata);
     PlanWords {
         name: provenance.name.clone(),
@@ -295,6 +297,12 @@ fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), devic
         words: fit.words(),
         suggestion: (!fit.fits()).then(|| fit.suggestion()),
         block_types: block_types(gguf),
+        repacked: if on_gpu {
+            let widened = Held::of(plan).into_iter().filter(Held::is_widened);
+            widened.map(|held| held.words()).collect()
+        } else {
+            Vec::new()
+        },
         provenance,
         vocabulary: plan.config.vocabulary,
         layers: plan.config.layers,
@@ -472,6 +480,7 @@ impl Runner {
             &header.fit,
             template,
             self.device_words(),
+            self.gpu().is_some(),
         ))?)
     }
 
@@ -547,6 +556,7 @@ impl Runner {
                     student.fit(),
                     template,
                     device,
+                    self.gpu().is_some(),
                 ))?)
             }
         }

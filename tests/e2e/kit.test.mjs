@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { KIT, model, needsKit, openFile, readNpy, stage } from "./page.js";
+import { split } from "./split.mjs";
 
 test("the kit is there where CI is set", { skip: !process.env.CI && "CI is not set" }, () => {
   assert.ok(KIT, "set UNDERSTUDY_KIT: its tests must not be skipped in CI");
@@ -70,7 +71,7 @@ describe("stories260K continues as the reference does", needsKit(), () => {
   }
 });
 
-const FAMILIES = /^(llama32|smollm2|qwen2|qwen3|mistral)-(F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K_M|Q5_K_M|Q6_K)\.gguf$/;
+const FAMILIES = /^(llama32|smollm2|qwen2|qwen3|mistral)-\w+\.gguf$/;
 const TOLERANCE = 2e-4;
 
 describe("logits of the kit's models, all tokens at once", needsKit(), () => {
@@ -99,6 +100,50 @@ describe("logits of the kit's models, all tokens at once", needsKit(), () => {
       assert.ok(worst <= TOLERANCE, `max abs error ${worst} > ${TOLERANCE}`);
     });
   }
+});
+
+describe("a split student", needsKit(), () => {
+  let site, page;
+  before(async () => {
+    site = await stage();
+    page = await pageOn(site);
+  });
+  after(() => site?.close());
+
+  const parts = (count) => split(readFileSync(model("llama32-IQ3_S.gguf")), count).map((buffer, part) => (
+    { name: `split-0000${part + 1}-of-0000${count}.gguf`, mimeType: "application/octet-stream", buffer }));
+  /** Opens files together; resolves to the notice's words, or "". */
+  async function openAll(files) {
+    await page.evaluate(() => {
+      window.before = window.understudy.student;
+      for (const notice of document.querySelectorAll(".notice.error button")) notice.click();
+    });
+    await page.setInputFiles("#file", files);
+    await page.waitForFunction(() => window.understudy.student !== window.before || document.querySelector(".notice.error"));
+    const notice = page.locator(".notice.error");
+    return (await notice.count()) ? notice.last().innerText() : "";
+  }
+
+  test("is opened from its parts in any order, with the same logits, and says what the GPU holds", async () => {
+    const [first, second, third] = parts(3);
+    assert.equal(await openAll([second, third, first]), "");
+    const { tokens, logits } = JSON.parse(readFileSync(join(KIT, "refs", "manifest.json"), "utf8")).find(({ file }) => file === "llama32-IQ3_S.gguf");
+    const want = readNpy(join(KIT, "refs", logits));
+    const got = await page.evaluate(async (ids) => Array.from(await window.understudy.student.logits(ids)), tokens);
+    const worst = got.reduce((most, value, i) => Math.max(most, Math.abs(value - want.data[i])), 0);
+    assert.ok(worst <= TOLERANCE, `max abs error ${worst}`);
+    assert.match(await page.locator("#openness").textContent(), /IQ3_S: .* in the file, .* on the GPU, where it is written as codes of 4 bits/);
+  });
+
+  test("is refused with a sentence where a part is missing or there twice; the student that is open stays open", async () => {
+    const before = await page.evaluate(() => window.understudy.student.info().name);
+    const [first, second, third] = parts(3);
+    assert.match(await openAll([first, third]), /part 2 of 3 is missing/);
+    assert.match(await openAll([first, second, second, third]), /part 2 of 3 is there twice/);
+    assert.match(await openAll([first, second, third, ...parts(2)]), /one is of . parts and another of 3/);
+    assert.equal(await page.evaluate(() => window.understudy.student.info().name), before);
+    assert.deepEqual(page.problems, []);
+  });
 });
 
 /** Any student answers, were it one of random weights: a few tokens are enough. */

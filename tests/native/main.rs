@@ -17,6 +17,7 @@ mod random;
 mod recurrent;
 mod repack;
 mod shaders;
+mod split;
 mod student;
 mod text;
 mod traces;

@@ -5,19 +5,7 @@ use understudy::format::BlockType;
 use understudy::gpu::kernels::{Access, Kernel, compose};
 use understudy::gpu::{State, Tier};
 
-const BLOCK_TYPES: [BlockType; 11] = [
-    BlockType::F32,
-    BlockType::F16,
-    BlockType::BF16,
-    BlockType::Q4_0,
-    BlockType::Q4_1,
-    BlockType::Q5_0,
-    BlockType::Q5_1,
-    BlockType::Q8_0,
-    BlockType::Q4_K,
-    BlockType::Q5_K,
-    BlockType::Q6_K,
-];
+const BLOCK_TYPES: [BlockType; 28] = BlockType::ALL;
 
 fn parse(kernel: Kernel, block_type: Option<BlockType>, tier: Tier) -> naga::Module {
     let source = compose(kernel, block_type, tier, false);

@@ -1,10 +1,16 @@
 //! The K family: blocks of 256 weights in eight or sixteen groups, each group with a small integer scale of its own.
 //!
 //! ```text
+//! Q2_K   84 bytes   scales 16 | qs 64 | d f16 | dmin f16         y = (d sc) q - (dmin mn)   groups of 16, q of 2 bits
 //! Q4_K  144 bytes   d f16 | dmin f16 | scales 12 | qs 128            y = (d sc) q - (dmin mn)   groups of 32, q of 4 bits
 //! Q5_K  176 bytes   d f16 | dmin f16 | scales 12 | qh 32 | qs 128    y = (d sc) q - (dmin mn)   groups of 32, q of 5 bits
 //! Q6_K  210 bytes   ql 128 | qh 64 | scales 16 i8 | d f16            y = (d sc) (q - 32)        groups of 16, q of 6 bits
 //! ```
+//! Q3_K has codes and scales only, and is decoded with the [coded](super::coded) types.
+//!
+//! Q2_K: byte `g` of `scales` holds sc of group `g` in its low half and mn in its high half. Two halves of 128 weights;
+//! in each, bits `2 t`, `2 t + 1` of byte `i` of that half's 32 bytes of `qs` are weight `i` of quarter `t`.
+//!
 //! Q4_K, Q5_K: bytes `32 p .. 32 p + 32` of `qs` hold group `2 p` in their low halves and group `2 p + 1` in their high
 //! halves; bit `g` of byte `i` of `qh` is the fifth bit of weight `i` of group `g`. `scales` packs eight pairs (sc, mn)
 //! of 6 bits each: see [`scale_min`].
@@ -33,6 +39,21 @@ fn scale_min(scales: &[u8], g: usize) -> (u8, u8) {
             scales[g + 4] & 15 | scales[g - 4] >> 6 << 4,
             scales[g + 4] >> 4 | scales[g] >> 6 << 4,
         )
+    }
+}
+
+pub(super) fn q2_k(bytes: &[u8], out: &mut [f32]) {
+    for (block, y) in bytes.chunks_exact(84).zip(out.chunks_exact_mut(LEN)) {
+        let (scales, qs) = block[..80].split_at(16);
+        let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+        for (g, y) in y.chunks_exact_mut(16).enumerate() {
+            let (half, quarter, first) = (g / 8, g % 8 / 2, 16 * (g % 2));
+            let (scale, min) = (d * f32::from(scales[g] & 15), dmin * f32::from(scales[g] >> 4));
+            for (i, y) in y.iter_mut().enumerate() {
+                let q = qs[32 * half + first + i] >> (2 * quarter) & 3;
+                *y = scale * f32::from(q) - min;
+            }
+        }
     }
 }
 

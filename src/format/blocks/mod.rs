@@ -4,15 +4,25 @@
 //! agree bit for bit with ggml's `dequantize_row_*`; they are the reference for the shaders in `shaders/lib` and for
 //! [`repack`](super::repack), not the fast path.
 
+mod coded;
+mod finite;
+mod fp4;
+mod grids;
 mod k;
 mod legacy;
 mod plain;
 mod quantize;
+mod ternary;
 mod types;
+
+pub(super) use coded::{BOOK_IQ4, Coded};
+pub use finite::is_finite;
+pub(super) use fp4::{BOOK_FP4, exponent_scale, mini_scale};
 
 pub use legacy::{quantize_q4_0, quantize_q8_0};
 pub use plain::quantize_f16;
 pub use quantize::{can_quantize, quantize};
+pub(super) use ternary::Ternary;
 pub(super) use types::unsupported_type;
 pub use types::{BlockType, ggml_block, ggml_name};
 
@@ -38,9 +48,25 @@ pub fn dequantize(block_type: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::Q5_0 => legacy::q5_0(bytes, out),
         BlockType::Q5_1 => legacy::q5_1(bytes, out),
         BlockType::Q8_0 => legacy::q8_0(bytes, out),
+        BlockType::Q2_K => k::q2_k(bytes, out),
         BlockType::Q4_K => k::q4_k(bytes, out),
         BlockType::Q5_K => k::q5_k(bytes, out),
         BlockType::Q6_K => k::q6_k(bytes, out),
+        BlockType::Q3_K
+        | BlockType::IQ1_S
+        | BlockType::IQ1_M
+        | BlockType::IQ2_XXS
+        | BlockType::IQ2_XS
+        | BlockType::IQ2_S
+        | BlockType::IQ3_XXS
+        | BlockType::IQ3_S
+        | BlockType::IQ4_XS => coded::decode(block_type, bytes, out),
+        BlockType::IQ4_NL => coded::iq4_nl(bytes, out),
+        BlockType::MXFP4 => fp4::mxfp4(bytes, out),
+        BlockType::NVFP4 => fp4::nvfp4(bytes, out),
+        BlockType::Q1_0 | BlockType::Q2_0 | BlockType::TQ1_0 | BlockType::TQ2_0 => {
+            ternary::decode(block_type, bytes, out);
+        }
     }
 }
 

@@ -2,22 +2,40 @@
 
 use crate::error::{Error, Result};
 
-/// A format of weights that this program decodes.
+/// A format of weights that this program decodes; its number is ggml's, as it stands in files.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(non_camel_case_types)] // ggml's spelling, which is also what file names say
-#[allow(missing_docs)] // the layouts are in the heads of `plain`, `legacy` and `k`
+#[allow(missing_docs)] // the layouts are in the heads of `plain`, `legacy`, `k`, `coded`, `fp4` and `ternary`
+#[repr(u32)]
 pub enum BlockType {
-    F32,
-    F16,
-    BF16,
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q4_K,
-    Q5_K,
-    Q6_K,
+    F32 = 0,
+    F16 = 1,
+    BF16 = 30,
+    Q4_0 = 2,
+    Q4_1 = 3,
+    Q5_0 = 6,
+    Q5_1 = 7,
+    Q8_0 = 8,
+    Q2_K = 10,
+    Q3_K = 11,
+    Q4_K = 12,
+    Q5_K = 13,
+    Q6_K = 14,
+    IQ1_S = 19,
+    IQ1_M = 29,
+    IQ2_XXS = 16,
+    IQ2_XS = 17,
+    IQ2_S = 22,
+    IQ3_XXS = 18,
+    IQ3_S = 21,
+    IQ4_NL = 20,
+    IQ4_XS = 23,
+    MXFP4 = 39,
+    NVFP4 = 40,
+    Q1_0 = 41,
+    Q2_0 = 42,
+    TQ1_0 = 34,
+    TQ2_0 = 35,
 }
 
 /// ggml's types that have a size: number, name, weights per block, bytes per block. Source: `ggml.h` and `ggml.c`.
@@ -94,8 +112,8 @@ pub(in crate::format) fn unsupported_type(id: u32) -> Error {
 }
 
 impl BlockType {
-    /// Every type, in ggml's families: plain, legacy, K.
-    pub const ALL: [Self; 11] = [
+    /// Every type, in ggml's families: plain, legacy, K, coded by grids and books, FP4, two bits or fewer.
+    pub const ALL: [Self; 28] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -104,9 +122,26 @@ impl BlockType {
         Self::Q5_0,
         Self::Q5_1,
         Self::Q8_0,
+        Self::Q2_K,
+        Self::Q3_K,
         Self::Q4_K,
         Self::Q5_K,
         Self::Q6_K,
+        Self::IQ1_S,
+        Self::IQ1_M,
+        Self::IQ2_XXS,
+        Self::IQ2_XS,
+        Self::IQ2_S,
+        Self::IQ3_XXS,
+        Self::IQ3_S,
+        Self::IQ4_NL,
+        Self::IQ4_XS,
+        Self::MXFP4,
+        Self::NVFP4,
+        Self::Q1_0,
+        Self::Q2_0,
+        Self::TQ1_0,
+        Self::TQ2_0,
     ];
 
     /// The type with ggml's number `id`.
@@ -122,68 +157,35 @@ impl BlockType {
 
     /// ggml's number for this type, as it stands in files.
     pub fn ggml(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::BF16 => 30,
-            Self::Q4_0 => 2,
-            Self::Q4_1 => 3,
-            Self::Q5_0 => 6,
-            Self::Q5_1 => 7,
-            Self::Q8_0 => 8,
-            Self::Q4_K => 12,
-            Self::Q5_K => 13,
-            Self::Q6_K => 14,
-        }
+        self as u32
+    }
+
+    fn row(self) -> &'static (u32, &'static str, usize, usize) {
+        let row = GGML_TYPES.iter().find(|row| row.0 == self.ggml());
+        row.expect("every type that is decoded has a size")
     }
 
     /// ggml's name.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::Q4_0 => "Q4_0",
-            Self::Q4_1 => "Q4_1",
-            Self::Q5_0 => "Q5_0",
-            Self::Q5_1 => "Q5_1",
-            Self::Q8_0 => "Q8_0",
-            Self::Q4_K => "Q4_K",
-            Self::Q5_K => "Q5_K",
-            Self::Q6_K => "Q6_K",
-        }
+        self.row().1
     }
 
-    /// Weights per block: 1, 32 or 256.
+    /// Weights per block: 1, 32, 64, 128 or 256.
     pub fn block_len(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
-        }
+        self.row().2
     }
 
     /// Bytes per block.
     pub fn block_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
-            Self::Q4_1 => 20,
-            Self::Q5_0 => 22,
-            Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
-            Self::Q4_K => 144,
-            Self::Q5_K => 176,
-            Self::Q6_K => 210,
-        }
+        self.row().3
     }
 
     /// Bytes of a row of `columns` weights; `None` if that is no multiple of the block, or more than a `usize` holds.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
-        if !columns.is_multiple_of(self.block_len()) {
+        let (_, _, len, bytes) = *self.row();
+        if !columns.is_multiple_of(len) {
             return None;
         }
-        (columns / self.block_len()).checked_mul(self.block_bytes())
+        (columns / len).checked_mul(bytes)
     }
 }

@@ -6,17 +6,22 @@
 //! tensors x (name: string | dims u32 | dim u64 x dims | ggml type u32 | offset u64)
 //! padding to the alignment, then every tensor at its offset, each padded to the alignment
 //! ```
+//! A student may be split over several such files: see [`Gguf::read`].
+//!
 //! All numbers are little-endian; a string is a u64 length and that many bytes of UTF-8, without a final zero.
 //! Source: `docs/gguf.md` of the ggml project.
 
 mod metadata;
 mod reader;
+mod split;
 mod writer;
 
 pub use metadata::{Array, Metadata, Value};
+pub use split::part_names;
 pub use writer::Writer;
 
 use super::blocks::BlockType;
+use super::source::Source;
 use crate::error::Result;
 
 /// The first four bytes of every GGUF file.
@@ -116,6 +121,17 @@ impl Gguf {
             Parsed::Done(gguf) => Ok(gguf),
             Parsed::NeedMore(_) => unreachable!("a prefix as long as the file leaves nothing to ask for"),
         }
+    }
+
+    /// Reads the header of a student from `source`; where it is split, the headers of all its parts, as one.
+    ///
+    /// Parts may be files of their own ([`Source::files`]) or lie one after another in one file, in any order. The offsets of
+    /// the tensors count from the start of the source.
+    ///
+    /// # Errors
+    /// As [`Gguf::parse`]; `Parts` where one is missing, comes twice, or is of another student; whatever `source` says.
+    pub async fn read<S: Source>(source: &S) -> Result<Self> {
+        split::read(source).await
     }
 
     /// The tensor of this name.

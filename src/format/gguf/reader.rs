@@ -361,12 +361,7 @@ fn file(cursor: &mut Cursor) -> Step<Gguf> {
     if spans.windows(2).any(|pair| pair[1].0 < pair[0].1) {
         return Err(Error::malformed("two tensors share bytes").into());
     }
-    let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
-    let name_of = |i: &u32| tensors[*i as usize].name.as_str();
-    by_name.sort_by(|a, b| name_of(a).cmp(name_of(b)));
-    if let Some(pair) = by_name.windows(2).find(|pair| name_of(&pair[0]) == name_of(&pair[1])) {
-        return Err(Error::malformed(format!("the tensor {} comes twice", name_of(&pair[0]))).into());
-    }
+    let by_name = order(&tensors).map_err(|name| Error::malformed(format!("the tensor {name} comes twice")))?;
     Ok(Gguf {
         version,
         metadata,
@@ -376,4 +371,15 @@ fn file(cursor: &mut Cursor) -> Step<Gguf> {
         size,
         by_name,
     })
+}
+
+/// Indices of tensors ordered by name; the name of one that comes twice is the error.
+pub(super) fn order(tensors: &[TensorInfo]) -> std::result::Result<Vec<u32>, String> {
+    let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
+    let name_of = |i: &u32| tensors[*i as usize].name.as_str();
+    by_name.sort_by(|a, b| name_of(a).cmp(name_of(b)));
+    match by_name.windows(2).find(|pair| name_of(&pair[0]) == name_of(&pair[1])) {
+        Some(pair) => Err(name_of(&pair[0]).to_owned()),
+        None => Ok(by_name),
+    }
 }
