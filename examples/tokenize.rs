@@ -22,6 +22,9 @@ fn main() {
             }
         };
         let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+        for warning in tokenizer.warnings() {
+            eprintln!("{warning}");
+        }
         let strings: Vec<String> = serde_json::from_slice(&std::fs::read(strings)?)?;
         let (bos, special) = (arguments.flag("bos"), arguments.flag("special"));
         let ids = strings

@@ -62,7 +62,8 @@ export function showClaims(info, from) {
     ["Architecture", `${info.architecture}, ${counted(info.layers, "layer")}, ${parameters(info.parameters)} parameters`],
     ["Weights", blocks],
     ["Vocabulary", counted(info.vocabulary, "token")],
-    ["Chat template", info.template === "file" ? "the file's own" : "a general one; the file has none"],
+    ["Chat template", info.template === "file" ? "the file's own" : "a general one"],
+    .../** @type {string[]} */ (info.warnings ?? []).map((warning) => /** @type {[string, string]} */ (["Warning", warning])),
   ]);
 }
 

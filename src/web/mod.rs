@@ -118,6 +118,8 @@ struct CreateOptions {
 #[serde(default)]
 struct OpenOptions {
     context: Option<f64>,
+    /// `general`: chats are written out with the general template instead of the file's own.
+    template: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +183,8 @@ struct PlanWords {
     layers: usize,
     template: &'static str,
     thinks: bool,
+    /// What the user should know, in sentences.
+    warnings: Vec<String>,
     device: String,
 }
 
@@ -278,7 +282,14 @@ fn whole(value: Option<f64>, what: &str, most: f64) -> Result<Option<f64>> {
     }
 }
 
-fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), device: String) -> PlanWords {
+fn plan_words(
+    gguf: &Gguf,
+    plan: &Plan,
+    fit: &Fit,
+    template: (bool, bool),
+    warnings: &[String],
+    device: String,
+) -> PlanWords {
     let provenance = Provenance::from_metadata(&gguf.metadata);
     PlanWords {
         name: provenance.name.clone(),
@@ -300,6 +311,7 @@ fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), devic
         layers: plan.config.layers,
         template: if template.0 { "default" } else { "file" },
         thinks: template.1,
+        warnings: warnings.to_vec(),
         device,
     }
 }
@@ -471,6 +483,7 @@ impl Runner {
             &header.plan,
             &header.fit,
             template,
+            &header.warnings,
             self.device_words(),
         ))?)
     }
@@ -526,7 +539,10 @@ impl Runner {
         }
         let gpu = self.gpu();
         let report = |loaded, total| tell(loaded, total, "weights");
-        let student = Student::open(&source, gpu.as_ref(), context, report).await?;
+        let mut student = Student::open(&source, gpu.as_ref(), context, report).await?;
+        if options.template.as_deref() == Some("general") {
+            student.use_general_template();
+        }
         *self.student.borrow_mut() = Some(student);
         self.info()
     }
@@ -546,6 +562,7 @@ impl Runner {
                     student.plan(),
                     student.fit(),
                     template,
+                    student.warnings(),
                     device,
                 ))?)
             }

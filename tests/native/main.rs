@@ -16,6 +16,7 @@ mod random;
 mod repack;
 mod shaders;
 mod student;
+mod templates;
 mod text;
 mod traces;
 mod trainer;

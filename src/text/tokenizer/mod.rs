@@ -9,6 +9,7 @@ mod cuts;
 mod spm;
 mod unigram;
 
+use super::template::THINKING;
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 use std::collections::HashMap;
@@ -235,6 +236,20 @@ impl Tokenizer {
     /// What a reader of this file should know: sentences, most often none.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Takes a control token for one that ends an answer: what the chat template has behind one. A text of which it is not
+    /// the beginning changes nothing.
+    pub fn end_with(&mut self, text: &str) {
+        let text = text.trim_start();
+        if let Some(id) = self.special_at(text.as_bytes(), true)
+            && self.kinds[id as usize] == Kind::Control
+            && Some(id) != self.bos
+            && self.pieces[id as usize].is_empty()
+            && let Err(at) = self.ends.binary_search(&id)
+        {
+            self.ends.insert(at, id);
+        }
     }
 
     /// The ids of a text.
@@ -464,7 +479,7 @@ fn kind(number: i64) -> Kind {
 fn piece(model: &Model, text: &str, kind: Kind) -> Vec<u8> {
     match kind {
         // The tags around reasoning must be seen by the stream, whatever a file takes them for.
-        Kind::Control if text == "<think>" || text == "</think>" => text.into(),
+        Kind::Control if THINKING.iter().any(|(open, close)| text == *open || text == *close) => text.into(),
         Kind::Control | Kind::Unknown | Kind::Unused => Vec::new(),
         Kind::UserDefined => text.into(),
         Kind::Byte => spm::byte_of(text).map_or_else(|| text.into(), |byte| vec![byte]),
