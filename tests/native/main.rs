@@ -4,6 +4,7 @@
 
 mod adapters;
 mod format;
+mod fuzz;
 mod gpu;
 #[cfg(feature = "teach")]
 mod gpu_trainer;
@@ -18,6 +19,7 @@ mod shaders;
 mod student;
 mod templates;
 mod text;
+mod tool_calls;
 mod traces;
 mod trainer;
 mod walls;
