@@ -8,6 +8,8 @@ use understudy::format::{Array, Gguf, Value};
 use understudy::model::Plan;
 use understudy::model::memory::{Fit, Held};
 use understudy::student::{DEFAULT_CONTEXT, block_types};
+use understudy::text::template::Template;
+use understudy::text::tokenizer::Tokenizer;
 
 /// A value in a line; long ones are cut.
 fn show(value: &Value) -> String {
@@ -45,6 +47,17 @@ fn main() {
             for tensor in &gguf.tensors {
                 println!("  {} {:?} {:?}", tensor.name, tensor.shape, tensor.block_type);
             }
+        }
+        match Tokenizer::from_metadata(&gguf.metadata) {
+            Ok(tokenizer) => {
+                for warning in tokenizer.warnings() {
+                    println!("{warning}");
+                }
+                if let Err(error) = Template::from_metadata(&gguf.metadata, &tokenizer).check() {
+                    println!("{error}");
+                }
+            }
+            Err(error) => println!("{error}"),
         }
         // A file that this program cannot run is still inspected: its error comes last.
         let plan = Plan::new(&gguf)?;

@@ -14,6 +14,9 @@ fn main() {
         let source = open_files(model)?;
         let gguf = pollster::block_on(Gguf::read(&source))?;
         let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+        for warning in tokenizer.warnings() {
+            eprintln!("{warning}");
+        }
         let strings: Vec<String> = serde_json::from_slice(&std::fs::read(strings)?)?;
         let (bos, special) = (arguments.flag("bos"), arguments.flag("special"));
         let ids = strings

@@ -169,7 +169,8 @@ impl Error {
             Self::Tokenizer { .. } => "Choose a file whose tokenizer is complete; a newer conversion often is.".into(),
             Self::NotFinite => "Its weights are damaged: fetch the file again, or open another student.".into(),
             Self::Template { .. } => {
-                "Start a new chat with plain alternating messages, or open another student.".into()
+                "Start a new chat with plain alternating messages, or open the student with the general template."
+                    .into()
             }
             Self::DoesNotFit { suggestion, .. } => suggestion.clone(),
             Self::PromptTooLong { .. } => {

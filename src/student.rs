@@ -41,6 +41,8 @@ pub struct Header {
     pub template: Template,
     /// What it will take.
     pub fit: Fit,
+    /// What its user should know, in sentences: most often nothing.
+    pub warnings: Vec<String>,
 }
 
 /// An open student.
@@ -48,6 +50,7 @@ pub struct Student {
     gguf: Gguf,
     tokenizer: Tokenizer,
     template: Template,
+    warnings: Vec<String>,
     fit: Fit,
     engine: Engine,
     /// Tokens whose keys and values are in the cache, in order.
@@ -169,7 +172,7 @@ impl Header {
             });
         }
         let plan = Plan::new(&gguf)?;
-        let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+        let mut tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
         // Padding rows of the embedding beyond the vocabulary are common; a vocabulary beyond the embedding is not usable.
         if tokenizer.vocab_size() > plan.config.vocabulary {
             return Err(Error::malformed(format!(
@@ -179,6 +182,13 @@ impl Header {
             )));
         }
         let template = Template::from_metadata(&gguf.metadata, &tokenizer);
+        let mut warnings = tokenizer.warnings().to_vec();
+        match template.check() {
+            Err(Error::Template { what }) => warnings.push(format!("The file's chat template cannot be used: {what}.")),
+            Err(other) => return Err(other),
+            // What ends a turn is often said by the template alone.
+            Ok(()) => tokenizer.end_with(&template.behind_an_answer().unwrap_or_default()),
+        }
         let trained = plan.config.context;
         let mut context = context.unwrap_or(trained.min(DEFAULT_CONTEXT)).clamp(1, trained.max(1));
         let fit = match gpu {
@@ -213,6 +223,7 @@ impl Header {
             tokenizer,
             template,
             fit,
+            warnings,
         })
     }
 }
@@ -234,6 +245,7 @@ impl Student {
             tokenizer,
             template,
             fit,
+            warnings,
         } = Header::read(source, gpu, context).await?;
         fit.check()?;
         let total: u64 = plan.matrices.iter().map(|m| (m.row_bytes() * m.rows) as u64).sum();
@@ -260,6 +272,7 @@ impl Student {
             gguf,
             tokenizer,
             template,
+            warnings,
             fit,
             engine,
             cached: Vec::new(),
@@ -280,6 +293,16 @@ impl Student {
     /// Messages to text.
     pub fn template(&self) -> &Template {
         &self.template
+    }
+
+    /// What its user should know, in sentences: most often nothing.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Writes chats out with the general template that fits the vocabulary, instead of the file's own.
+    pub fn use_general_template(&mut self) {
+        self.template = Template::general(&self.tokenizer);
     }
 
     /// What it takes.
@@ -442,7 +465,8 @@ impl Student {
                 {
                     ids.insert(0, bos);
                 }
-                Ok((ids, text.trim_end().ends_with("<think>")))
+                let (open, _) = self.template.thinking_tags();
+                Ok((ids, text.trim_end().ends_with(open)))
             }
         }
     }
@@ -540,7 +564,7 @@ impl Student {
         if first == BROKEN {
             return Err(Error::NotFinite);
         }
-        let mut stream = Stream::new(&request.stop, in_think);
+        let mut stream = Stream::new(&request.stop, in_think).with_tags(self.template.thinking_tags());
         let mut token = first;
         loop {
             answer.ids.push(token);

@@ -63,7 +63,8 @@ export function showClaims(info, from) {
     ["Weights", blocks],
     ["On the GPU", info.repacked?.join(" ") || undefined],
     ["Vocabulary", counted(info.vocabulary, "token")],
-    ["Chat template", info.template === "file" ? "the file's own" : "a general one; the file has none"],
+    ["Chat template", info.template === "file" ? "the file's own" : "a general one"],
+    .../** @type {string[]} */ (info.warnings ?? []).map((warning) => /** @type {[string, string]} */ (["Warning", warning])),
   ]);
 }
 

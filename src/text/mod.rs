@@ -5,3 +5,4 @@ mod jinja;
 pub mod stream;
 pub mod template;
 pub mod tokenizer;
+pub mod tool_calls;

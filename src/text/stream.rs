@@ -23,9 +23,6 @@ enum Part {
     Content,
 }
 
-const OPEN: &str = "<think>";
-const CLOSE: &str = "</think>";
-
 /// Turns the bytes of tokens into deltas.
 #[derive(Debug, Clone)]
 pub struct Stream {
@@ -36,6 +33,9 @@ pub struct Stream {
     held: String,
     part: Part,
     stopped: bool,
+    /// The tags around reasoning.
+    open: String,
+    close: String,
 }
 
 impl Stream {
@@ -51,7 +51,15 @@ impl Stream {
                 Part::Start
             },
             stopped: false,
+            open: "<think>".into(),
+            close: "</think>".into(),
         }
+    }
+
+    /// With other tags around the reasoning than `<think>` and `</think>`.
+    pub fn with_tags(mut self, (open, close): (&str, &str)) -> Self {
+        (self.open, self.close) = (open.into(), close.into());
+        self
     }
 
     /// Takes the bytes of a token.
@@ -120,10 +128,10 @@ impl Stream {
             match self.part {
                 Part::Start => {
                     let trimmed = self.held.trim_start();
-                    if let Some(rest) = trimmed.strip_prefix(OPEN) {
+                    if let Some(rest) = trimmed.strip_prefix(self.open.as_str()) {
                         self.held = rest.to_string();
                         self.part = Part::BeforeReasoning;
-                    } else if last || !OPEN.starts_with(trimmed) {
+                    } else if last || !self.open.starts_with(trimmed) {
                         self.part = Part::Content;
                     }
                 }
@@ -134,13 +142,13 @@ impl Stream {
                         self.part = Part::Reasoning;
                     }
                 }
-                Part::Reasoning => match self.held.find(CLOSE) {
+                Part::Reasoning => match self.held.find(&self.close) {
                     Some(at) => {
                         delta.reasoning.push_str(&self.held[..at]);
-                        self.held = self.held[at + CLOSE.len()..].to_string();
+                        self.held = self.held[at + self.close.len()..].to_string();
                         self.part = Part::AfterReasoning;
                     }
-                    None => self.let_out(last, &[CLOSE], true, &mut delta),
+                    None => self.let_out(last, true, &mut delta),
                 },
                 Part::AfterReasoning => {
                     let trimmed = self.held.trim_start();
@@ -149,7 +157,7 @@ impl Stream {
                         self.part = Part::Content;
                     }
                 }
-                Part::Content => self.let_out(last, &[], false, &mut delta),
+                Part::Content => self.let_out(last, false, &mut delta),
             }
             if self.part == before {
                 return delta;
@@ -157,11 +165,11 @@ impl Stream {
         }
     }
 
-    /// Lets out what can no longer become one of `tags` or a stop string.
-    fn let_out(&mut self, last: bool, tags: &[&str], reasoning: bool, delta: &mut Delta) {
+    /// Lets out what can no longer become a stop string or the end of reasoning.
+    fn let_out(&mut self, last: bool, reasoning: bool, delta: &mut Delta) {
         let mut keep = 0;
         if !last {
-            for ending in self.stops.iter().map(String::as_str).chain(tags.iter().copied()) {
+            for ending in self.stops.iter().chain(reasoning.then_some(&self.close)) {
                 let longest = (1..ending.len().min(self.held.len() + 1))
                     .rev()
                     .find(|&n| ending.is_char_boundary(n) && self.held.ends_with(&ending[..n]));

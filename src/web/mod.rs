@@ -118,6 +118,8 @@ struct CreateOptions {
 #[serde(default)]
 struct OpenOptions {
     context: Option<f64>,
+    /// `general`: chats are written out with the general template instead of the file's own.
+    template: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +185,8 @@ struct PlanWords {
     layers: usize,
     template: &'static str,
     thinks: bool,
+    /// What the user should know, in sentences.
+    warnings: Vec<String>,
     device: String,
 }
 
@@ -280,7 +284,15 @@ fn whole(value: Option<f64>, what: &str, most: f64) -> Result<Option<f64>> {
     }
 }
 
-fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), device: String, on_gpu: bool) -> PlanWords {
+fn plan_words(
+    gguf: &Gguf,
+    plan: &Plan,
+    fit: &Fit,
+    template: (bool, bool),
+    warnings: &[String],
+    device: String,
+    on_gpu: bool,
+) -> PlanWords {
     let provenance = Provenance::from_metadata(&gguf.metadata);
     PlanWords {
         name: provenance.name.clone(),
@@ -308,6 +320,7 @@ fn plan_words(gguf: &Gguf, plan: &Plan, fit: &Fit, template: (bool, bool), devic
         layers: plan.config.layers,
         template: if template.0 { "default" } else { "file" },
         thinks: template.1,
+        warnings: warnings.to_vec(),
         device,
     }
 }
@@ -479,6 +492,7 @@ impl Runner {
             &header.plan,
             &header.fit,
             template,
+            &header.warnings,
             self.device_words(),
             self.gpu().is_some(),
         ))?)
@@ -535,7 +549,10 @@ impl Runner {
         }
         let gpu = self.gpu();
         let report = |loaded, total| tell(loaded, total, "weights");
-        let student = Student::open(&source, gpu.as_ref(), context, report).await?;
+        let mut student = Student::open(&source, gpu.as_ref(), context, report).await?;
+        if options.template.as_deref() == Some("general") {
+            student.use_general_template();
+        }
         *self.student.borrow_mut() = Some(student);
         self.info()
     }
@@ -555,6 +572,7 @@ impl Runner {
                     student.plan(),
                     student.fit(),
                     template,
+                    student.warnings(),
                     device,
                     self.gpu().is_some(),
                 ))?)

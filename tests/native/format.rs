@@ -33,6 +33,13 @@ unsafe impl GlobalAlloc for Watching {
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
 
+/// Does some work, and tells the largest allocation that it asked for.
+pub fn watch<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    LARGEST.with(|largest| largest.store(0, Ordering::Relaxed));
+    let result = work();
+    (result, LARGEST.with(|largest| largest.load(Ordering::Relaxed)))
+}
+
 fn int_type(name: &str) -> Option<BlockType> {
     BlockType::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
 }

@@ -5,6 +5,7 @@
 mod adapters;
 mod architectures;
 mod format;
+mod fuzz;
 mod gpu;
 #[cfg(feature = "teach")]
 mod gpu_trainer;
@@ -19,7 +20,9 @@ mod repack;
 mod shaders;
 mod split;
 mod student;
+mod templates;
 mod text;
+mod tool_calls;
 mod traces;
 mod trainer;
 mod walls;

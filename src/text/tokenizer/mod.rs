@@ -1,11 +1,15 @@
 //! The tokenizer, built in memory from a file's metadata.
 //!
-//! Two families: byte-level BPE ([`bpe`], over the `tokenizers` crate) and SentencePiece BPE ([`spm`], which merges by score;
-//! the crate merges by rank and cannot express it). Around both: special tokens, which are cut out of a text first.
+//! Three families: byte-pair encoding ([`bpe`], over the `tokenizers` crate), SentencePiece's ([`spm`], which merges by score;
+//! the crate merges by rank and cannot express it) and Unigram ([`unigram`]; the crate's takes control tokens for words, and its
+//! reader of SentencePiece's tables trusts them). Around all: special tokens, which are cut out of a text first.
 
 mod bpe;
+mod cuts;
 mod spm;
+mod unigram;
 
+use super::template::THINKING;
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 use std::collections::HashMap;
@@ -27,6 +31,7 @@ enum Kind {
 enum Model {
     Bpe(Box<bpe::Bpe>),
     Spm(spm::Spm),
+    Unigram(unigram::Unigram),
 }
 
 /// Text to token ids and back.
@@ -44,6 +49,9 @@ pub struct Tokenizer {
     ends: Vec<u32>,
     add_bos: bool,
     add_eos: bool,
+    /// White space behind a special token belongs to it: the early Phi 3 files, whose metadata cannot say so.
+    strips_behind: bool,
+    warnings: Vec<String>,
 }
 
 /// Tokens that end a turn, whatever a file takes them for. Source of the three lists: what llama.cpp takes for ends.
@@ -62,7 +70,7 @@ const TURN_ENDS: [&str; 11] = [
 ];
 
 /// Tokens that end a text, a message or a call of a tool.
-const OTHER_ENDS: [&str; 11] = [
+const OTHER_ENDS: [&str; 12] = [
     "</s>",
     "<eos>",
     "[EOS]",
@@ -74,6 +82,7 @@ const OTHER_ENDS: [&str; 11] = [
     "<|flush|>",
     "<|tool_response>",
     "< EOT >",
+    "[e~[",
 ];
 
 /// Tokens that fill a gap or part files in training on code; the metadata may name others of each sort.
@@ -116,36 +125,58 @@ impl Tokenizer {
             // Of equal tokens the first counts.
             by_text.entry(text.clone()).or_insert(id as u32);
         }
+        let mut warnings = Vec::new();
+        let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
+        let scores = || -> Result<&[f32]> {
+            let scores = metadata
+                .f32s("tokenizer.ggml.scores")
+                .ok_or_else(|| wrong("it has no scores"))?;
+            if scores.len() != texts.len() {
+                return Err(wrong(format!("{} tokens have {} scores", texts.len(), scores.len())));
+            }
+            Ok(scores)
+        };
+        let unknown = metadata
+            .u32("tokenizer.ggml.unknown_token_id")
+            .filter(|&id| (id as usize) < texts.len());
         let (model, default_bos) = match family {
-            "gpt2" => {
-                let name = metadata.str("tokenizer.ggml.pre").unwrap_or("default");
+            "gpt2" | "gemma4" => {
+                let name = if family == "gemma4" {
+                    family
+                } else {
+                    metadata.str("tokenizer.ggml.pre").unwrap_or_default()
+                };
+                let rules = cuts::rules(name).or_else(|| {
+                    warnings.push(unknown_cuts(name));
+                    cuts::rules("default")
+                });
+                let rules = rules.ok_or_else(|| wrong("its cuts are not known"))?;
                 let merges = metadata
                     .strings("tokenizer.ggml.merges")
                     .ok_or_else(|| wrong("it has no merges"))?;
-                let (bpe, adds_bos) = bpe::Bpe::new(name, &by_text, merges)?;
-                (Model::Bpe(Box::new(bpe)), adds_bos)
+                let model = bpe::Bpe::new(&rules, &by_text, merges)?;
+                (Model::Bpe(Box::new(model)), rules.adds_bos)
             }
             "llama" => {
-                let scores = metadata
-                    .f32s("tokenizer.ggml.scores")
-                    .ok_or_else(|| wrong("it has no scores"))?;
-                if scores.len() != texts.len() {
-                    return Err(wrong(format!("{} tokens have {} scores", texts.len(), scores.len())));
-                }
-                let unknown = metadata
-                    .u32("tokenizer.ggml.unknown_token_id")
-                    .filter(|&id| (id as usize) < texts.len());
-                let prefix = metadata.bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
+                let prefix = flag("add_space_prefix").unwrap_or(true);
                 (
-                    Model::Spm(spm::Spm::new(scores.to_vec(), &by_text, unknown, prefix)),
+                    Model::Spm(spm::Spm::new(scores()?.to_vec(), &by_text, unknown, prefix)),
                     true,
                 )
             }
+            "t5" => (
+                Model::Unigram(unigram_model(metadata, scores()?, &kinds, &by_text)?),
+                false,
+            ),
             other => {
-                let other: String = other.chars().take(40).collect();
+                let other = shown(other);
                 return Err(Error::unsupported(
-                    format!("the tokenizer \"{other}\""),
-                    "the tokenizers gpt2 (byte-level BPE) and llama (SentencePiece)",
+                    if other == "bert" {
+                        "a WordPiece tokenizer (bert), which belongs to models that do not write".to_string()
+                    } else {
+                        format!("the tokenizer \"{other}\"")
+                    },
+                    "the tokenizers gpt2 and gemma4 (byte pairs), llama (SentencePiece) and t5 (Unigram)",
                 ));
             }
         };
@@ -156,7 +187,9 @@ impl Tokenizer {
         };
         // Old SentencePiece files leave the two unsaid.
         let spm = matches!(model, Model::Spm(_)) && texts.len() > 2;
-        let (bos, eos) = (id("bos").or(spm.then_some(1)), id("eos").or(spm.then_some(2)));
+        let unigram = matches!(model, Model::Unigram(_)) && texts.len() > 1;
+        let default_eos = if spm { Some(2) } else { unigram.then_some(1) };
+        let (bos, eos) = (id("bos").or(spm.then_some(1)), id("eos").or(default_eos));
         let eot = id("eot").or_else(|| TURN_ENDS.iter().find_map(|name| by_text.get(*name).copied()));
         let mut ends: Vec<u32> = [eos, eot, id("eom")].into_iter().flatten().collect();
         ends.extend(ends_by_name(&id, &by_text, &mut kinds));
@@ -176,9 +209,12 @@ impl Tokenizer {
         for ids in specials.values_mut() {
             ids.sort_by_key(|&id| (std::cmp::Reverse(texts[id as usize].len()), id));
         }
-        let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
-        let add_bos = flag("add_bos_token").unwrap_or(default_bos);
-        let add_eos = flag("add_eos_token").unwrap_or(false);
+        // Converters of Gemma 4 wrote that it has no BOS; it was trained with one.
+        let add_bos = flag("add_bos_token")
+            .filter(|_| family != "gemma4")
+            .unwrap_or(default_bos);
+        let add_eos = flag("add_eos_token").unwrap_or(unigram);
+        let name = metadata.str("general.name").unwrap_or_default().to_lowercase();
         Ok(Self {
             texts,
             kinds,
@@ -192,7 +228,28 @@ impl Tokenizer {
             ends,
             add_bos,
             add_eos,
+            strips_behind: ["phi-3", "phi3"].iter().any(|phi| name.contains(phi)),
+            warnings,
         })
+    }
+
+    /// What a reader of this file should know: sentences, most often none.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Takes a control token for one that ends an answer: what the chat template has behind one. A text of which it is not
+    /// the beginning changes nothing.
+    pub fn end_with(&mut self, text: &str) {
+        let text = text.trim_start();
+        if let Some(id) = self.special_at(text.as_bytes(), true)
+            && self.kinds[id as usize] == Kind::Control
+            && Some(id) != self.bos
+            && self.pieces[id as usize].is_empty()
+            && let Err(at) = self.ends.binary_search(&id)
+        {
+            self.ends.insert(at, id);
+        }
     }
 
     /// The ids of a text.
@@ -215,7 +272,14 @@ impl Tokenizer {
                     self.encode_plain(&text[begin..at], after_special, &mut ids)?;
                     ids.push(id);
                     after_special = true;
-                    at += self.texts[id as usize].len();
+                    let text = self.texts[id as usize].as_str();
+                    at += text.len();
+                    if self.strips_behind && !["<unk>", "<s>", "<|endoftext|>"].contains(&text) {
+                        at += bytes[at..]
+                            .iter()
+                            .take_while(|b| matches!(b, b' ' | b'\t'..=b'\r'))
+                            .count();
+                    }
                     begin = at;
                 }
                 None => at += 1,
@@ -242,7 +306,11 @@ impl Tokenizer {
             return Ok(());
         }
         match &self.model {
-            Model::Bpe(bpe) => bpe.encode(text, ids),
+            Model::Bpe(bpe) => bpe.encode(text, &self.by_text, ids),
+            Model::Unigram(unigram) => {
+                unigram.encode(text, ids);
+                Ok(())
+            }
             Model::Spm(spm) => {
                 spm.encode(text, after_special, &self.by_text, ids);
                 Ok(())
@@ -341,6 +409,61 @@ fn ends_by_name(id: &impl Fn(&str) -> Option<u32>, by_text: &HashMap<String, u32
     ends
 }
 
+/// A name from a file as a message may show it.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+fn unknown_cuts(name: &str) -> String {
+    let name = shown(name);
+    let what = if name.is_empty() {
+        "The file does not name its pre-tokenizer".to_string()
+    } else {
+        format!("The file's pre-tokenizer \"{name}\" is not known here")
+    };
+    format!("{what}: its text is cut by general rules, and answers may be worse than they could be.")
+}
+
+fn unigram_model(
+    metadata: &Metadata,
+    scores: &[f32],
+    kinds: &[Kind],
+    by_text: &HashMap<String, u32>,
+) -> Result<unigram::Unigram> {
+    let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}")).unwrap_or(false);
+    let table = match metadata.integers("tokenizer.ggml.precompiled_charsmap") {
+        None => None,
+        Some(bytes) => {
+            let bytes: Vec<u8> = bytes.iter().map(|&byte| byte as u8).collect();
+            let table = unigram::Table::parse(&bytes);
+            Some(table.ok_or_else(|| wrong("its table of characters contradicts itself"))?)
+        }
+    };
+    let score = |id: u32| f64::from(scores[id as usize]);
+    let pieces = unigram::pieces(by_text, |id| match kinds[id as usize] {
+        Kind::Normal | Kind::Unused => Some(score(id)),
+        Kind::UserDefined => Some(0.0),
+        _ => None,
+    });
+    if pieces.iter().any(|piece| !piece.score.is_finite()) {
+        return Err(wrong("a score is not a finite number"));
+    }
+    let least = (0..kinds.len() as u32)
+        .filter(|&id| kinds[id as usize] == Kind::Normal)
+        .map(score)
+        .fold(f64::MAX, f64::min);
+    let normalizer = unigram::Normalizer {
+        space_prefix: flag("add_space_prefix"),
+        merge_spaces: flag("remove_extra_whitespaces"),
+        table,
+    };
+    let unknown = metadata.u32("tokenizer.ggml.unknown_token_id").unwrap_or(2);
+    if unknown as usize >= kinds.len() {
+        return Err(wrong("its unknown token is not in its list"));
+    }
+    Ok(unigram::Unigram::new(pieces, unknown, least.min(1e30), normalizer))
+}
+
 fn kind(number: i64) -> Kind {
     match number {
         2 => Kind::Unknown,
@@ -356,13 +479,13 @@ fn kind(number: i64) -> Kind {
 fn piece(model: &Model, text: &str, kind: Kind) -> Vec<u8> {
     match kind {
         // The tags around reasoning must be seen by the stream, whatever a file takes them for.
-        Kind::Control if text == "<think>" || text == "</think>" => text.into(),
+        Kind::Control if THINKING.iter().any(|(open, close)| text == *open || text == *close) => text.into(),
         Kind::Control | Kind::Unknown | Kind::Unused => Vec::new(),
         Kind::UserDefined => text.into(),
         Kind::Byte => spm::byte_of(text).map_or_else(|| text.into(), |byte| vec![byte]),
         Kind::Normal => match model {
-            Model::Bpe(_) => bpe::bytes_of(text),
-            Model::Spm(_) => text.replace('\u{2581}', " ").into_bytes(),
+            Model::Bpe(bpe) if !bpe.is_plain_text() => bpe::bytes_of(text),
+            _ => text.replace('\u{2581}', " ").into_bytes(),
         },
     }
 }
