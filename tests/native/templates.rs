@@ -198,7 +198,10 @@ fn a_file_with_odd_text_opens_with_warnings_and_answers_by_the_general_template(
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("school/models/understudy-pip.gguf");
     let mut file = std::fs::read(path).unwrap();
     let mut change = |from: &str, to: &str| {
-        let at = file.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+        let at = file
+            .windows(from.len())
+            .position(|part| part == from.as_bytes())
+            .unwrap();
         file[at..at + to.len()].copy_from_slice(to.as_bytes());
     };
     // Values of the same length, so that nothing else moves.

@@ -592,7 +592,7 @@ fn with_commas(number: &str) -> String {
     let begin = usize::from(number.starts_with('-'));
     let mut out = number[..begin].to_string();
     for (i, c) in number[begin..end].char_indices() {
-        if i > 0 && (end - begin - i) % 3 == 0 {
+        if i > 0 && (end - begin - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

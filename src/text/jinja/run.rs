@@ -927,7 +927,7 @@ impl Run {
                 };
                 let width = step.unsigned_abs();
                 let count = span.max(0) as u64;
-                let count = count / width + u64::from(count % width > 0);
+                let count = count / width + u64::from(!count.is_multiple_of(width));
                 if count > MAX_RANGE as u64 {
                     return Err(Stop::failed(format!("a range has more than {MAX_RANGE} numbers")));
                 }
