@@ -82,7 +82,8 @@ class Engine extends EventTarget {
     this.restarting = (async () => {
       await this.boot();
       if (!student) return;
-      await this.call("open", { blob: student.blob, context: student.details.context }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
+      const { context, template } = student.details;
+      await this.call("open", { blob: student.blob, context, template: template === "default" ? "general" : undefined }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
       for (const { blob, config, scale } of student.attached) await this.call("attach", { blob, config, scale }, {}, true);
     })().then(
       () => {
@@ -116,10 +117,15 @@ class Engine extends EventTarget {
     return withName(await this.call("plan", { blob, context: options.context }, options), blob, source);
   }
 
-  /** Opens a student in place of the one that is open; if it cannot be opened, that one stays. @param {any} source @param {any} [options] */
+  /**
+   * Opens a student in place of the one that is open; if it cannot be opened, that one stays. With the option `template: "general"` chats
+   * are written out with the general template instead of the file's own.
+   * @param {any} source @param {any} [options]
+   */
   async open(source, options = {}) {
     const blob = await this.fetch(source, options);
-    const details = withName(await this.call("open", { blob, context: options.context }, options), blob, source);
+    const { context, template } = options;
+    const details = withName(await this.call("open", { blob, context, template }, options), blob, source);
     if (this.student) this.student.closed = true;
     this.student = new Student(this, blob, details);
     return this.student;

@@ -10,7 +10,7 @@ import { isAborted, notify, post, prepareDevice, reader, serve, stopped } from "
 /** @type {any} */ let glue = null;
 /** @type {any} */ let runner = null;
 /** @type {any} */ let runnerOptions = {};
-/** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number } | null} */ let source = null;
+/** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number, template?: string } | null} */ let source = null;
 
 /** What is attached to it, in order, for a rebuild. @type {{ bytes: Uint8Array, config?: string, scale: number }[]} */ let adapters = [];
 
@@ -29,9 +29,9 @@ const work = {
   },
 
   async open(call) {
-    const { blob, context } = call.args;
-    const info = await openStudent(call, blob, context);
-    source = { blob, context: info.context };
+    const { blob, context, template } = call.args;
+    const info = await openStudent(call, blob, { context, template });
+    source = { blob, context: info.context, template };
     adapters = [];
     return info;
   },
@@ -94,9 +94,9 @@ const work = {
   },
 };
 
-/** @param {Call} call @param {Blob} blob @param {number | undefined} context */
-function openStudent(call, blob, context) {
-  return runner.open(reader(blob, call), blob.size, { context }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
+/** @param {Call} call @param {Blob} blob @param {{ context?: number, template?: string }} options */
+function openStudent(call, blob, options) {
+  return runner.open(reader(blob, call), blob.size, options, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
     post({ id: call.id, progress: { loaded, total, phase } });
   });
 }
@@ -152,7 +152,7 @@ async function rebuild(call, reason) {
   const device = runner.device();
   if (source) {
     const again = { id: -1, type: "open", args: {} };
-    await runner.open(reader(source.blob, again), source.blob.size, { context: source.context }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
+    await runner.open(reader(source.blob, again), source.blob.size, { context: source.context, template: source.template }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
       notify("progress", { progress: { loaded, total, phase } });
     });
     for (const { bytes, config, scale } of adapters) await runner.attach(bytes, config, scale);

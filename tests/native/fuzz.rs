@@ -335,6 +335,7 @@ fn mutated_tokenizers_end_in_an_error_or_in_tokens() {
         });
         let merges: Vec<String> = merges.collect();
         metadata.insert("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
+        metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
         let odd = [
             f32::NAN,
             f32::INFINITY,

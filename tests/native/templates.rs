@@ -187,3 +187,42 @@ fn templates_tell_what_metadata_does_not() {
     assert_eq!(tags("plain"), ("<think>", "</think>"));
     assert!(Template::from_source(&data("qwen3.jinja"), "", "").thinks());
 }
+
+#[test]
+fn a_file_with_odd_text_opens_with_warnings_and_answers_by_the_general_template() {
+    use understudy::format::source::Bytes;
+    use understudy::model::Sampling;
+    use understudy::student::{Request, Student};
+    use understudy::text::template::Message;
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("school/models/understudy-pip.gguf");
+    let mut file = std::fs::read(path).unwrap();
+    let mut change = |from: &str, to: &str| {
+        let at = file
+            .windows(from.len())
+            .position(|part| part == from.as_bytes())
+            .unwrap();
+        file[at..at + to.len()].copy_from_slice(to.as_bytes());
+    };
+    // Values of the same length, so that nothing else moves.
+    change("smollm", "smell?");
+    change("endfor", "endfoo");
+    let mut student = pollster::block_on(Student::open(&Bytes(file), None, None, |_, _| Ok(()))).unwrap();
+    println!("{:?}", student.warnings());
+    assert_eq!(student.warnings().len(), 2);
+    assert!(student.warnings()[0].contains("smell?") && student.warnings()[1].contains("line "));
+    let request = Request {
+        sampling: Sampling::GREEDY,
+        max_tokens: Some(3),
+        ..Request::chat(vec![Message {
+            role: "user".into(),
+            content: "Hello!".into(),
+            reasoning_content: None,
+        }])
+    };
+    let error = pollster::block_on(student.generate(&request, |_| false)).unwrap_err();
+    assert_eq!(error.code(), "template");
+    student.use_general_template();
+    let answer = pollster::block_on(student.generate(&request, |_| false)).unwrap();
+    assert!(!answer.ids.is_empty() && student.template().is_default());
+}

@@ -239,6 +239,11 @@ fn filter_items(run: &mut Run, name: &str, value: Value, given: &Given) -> Outco
     if let ("reverse", Value::Str(text)) = (name, &value) {
         return run.text(text.chars().rev().collect());
     }
+    // Of what is false there is nothing to choose from.
+    let chooses = matches!(name, "map" | "select" | "reject" | "selectattr" | "rejectattr");
+    if chooses && !value.is_true() {
+        return iterator(run, Vec::new());
+    }
     let items = run.items(&value)?;
     run.budget.steps(items.len())?;
     let attribute = match name {

@@ -2,7 +2,7 @@
 
 use super::run::{Given, Run};
 use super::value::{SeqKind, Value, float};
-use super::{Outcome, Stop, is_space};
+use super::{MAX_ITEMS, Outcome, Stop, is_space};
 use std::rc::Rc;
 
 /// Widest padding that a format may ask for.
@@ -185,6 +185,7 @@ pub(super) fn strip<'t>(text: &'t str, characters: Option<&str>, left: bool, rig
 }
 
 fn texts(run: &mut Run, parts: Vec<&str>) -> Outcome<Value> {
+    run.budget.items(parts.len())?;
     run.budget.spend(parts.iter().map(|part| part.len() + 64).sum())?;
     let parts = parts.into_iter().map(Value::text).collect();
     Value::list(parts, &mut run.budget)
@@ -312,7 +313,8 @@ fn text_method(run: &mut Run, text: &Rc<str>, name: &str, given: &Given) -> Outc
     };
     let most = |at: usize| -> Outcome<usize> {
         let given = given.int(at, "maxsplit")?.unwrap_or(-1);
-        Ok(usize::try_from(given).unwrap_or(usize::MAX))
+        // Of more parts than a list may have there is no need: one too many is refused.
+        Ok(usize::try_from(given).unwrap_or(usize::MAX).min(MAX_ITEMS + 1))
     };
     let all = |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
     match name {
@@ -359,7 +361,7 @@ fn text_method(run: &mut Run, text: &Rc<str>, name: &str, given: &Given) -> Outc
                     '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
                 )
             };
-            while !rest.is_empty() {
+            while !rest.is_empty() && lines.len() <= MAX_ITEMS {
                 let at = rest.find(ends).unwrap_or(rest.len());
                 let end = rest[at..].chars().next().map_or(0, char::len_utf8);
                 let end = if rest[at..].starts_with("\r\n") { 2 } else { end };
@@ -590,7 +592,7 @@ fn with_commas(number: &str) -> String {
     let begin = usize::from(number.starts_with('-'));
     let mut out = number[..begin].to_string();
     for (i, c) in number[begin..end].char_indices() {
-        if i > 0 && (end - begin - i) % 3 == 0 {
+        if i > 0 && (end - begin - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
@@ -716,6 +718,10 @@ pub(super) fn percent(run: &mut Run, format: &str, right: &Value) -> Outcome<Val
         let text = spec(run, &value, &layout)?;
         run.budget.text(out.len() + text.len())?;
         out.push_str(&text);
+    }
+    let may_be_left = matches!(right, Value::Map(_)) || matches!(right, Value::Seq(seq) if seq.kind == SeqKind::List);
+    if values.next().is_some() && !may_be_left {
+        return Err(Stop::failed("a format leaves values over"));
     }
     out.push_str(rest);
     run.text(out)

@@ -24,6 +24,9 @@ const MAX_BYTES: usize = 256 << 20;
 /// Longest text, the prompt included, in bytes: far more than any context holds.
 const MAX_TEXT: usize = 16 << 20;
 
+/// Most items of a list.
+const MAX_ITEMS: usize = 1 << 20;
+
 /// Why a template ends early.
 #[derive(Debug)]
 enum Stop {
@@ -69,6 +72,14 @@ impl Budget {
             .checked_sub(bytes)
             .ok_or_else(|| Stop::failed(format!("it takes more than {} MiB", MAX_BYTES >> 20)))?;
         Ok(())
+    }
+
+    /// Asks for a list of so many items before it is made.
+    fn items(&mut self, items: usize) -> Outcome<()> {
+        if items > MAX_ITEMS {
+            return Err(Stop::failed(format!("it builds a list of more than {MAX_ITEMS} items")));
+        }
+        self.spend(24 * items + 32)
     }
 
     /// Asks for a text of so many bytes before it is made.

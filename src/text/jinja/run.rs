@@ -322,7 +322,9 @@ impl Run {
             Value::Seq(seq) => seq.items.clone(),
             Value::Map(map) => map.entries.iter().map(|(key, _)| key.clone()).collect(),
             Value::Str(text) => {
-                self.budget.spend(32 * text.len())?;
+                // Each character becomes a text of its own.
+                self.budget.items(text.chars().count())?;
+                self.budget.spend(24 * text.len())?;
                 text.chars().map(|c| Value::text(c.encode_utf8(&mut [0; 4]))).collect()
             }
             other => return Err(Stop::failed(format!("{} cannot be gone over", other.a_kind()))),
@@ -664,8 +666,21 @@ impl Run {
             all
         };
         match value {
+            // The common case needs no list of characters.
+            Value::Str(text) if step == 1 => {
+                let length = text.chars().count() as i64;
+                self.budget.spend(text.len())?;
+                let place = |bound: Option<i64>, default: i64| {
+                    let bound = bound.unwrap_or(default);
+                    let bound = if bound < 0 { bound.saturating_add(length) } else { bound };
+                    bound.clamp(0, length) as usize
+                };
+                let (begin, end) = (place(from, 0), place(to, length));
+                let text: String = text.chars().skip(begin).take(end.saturating_sub(begin)).collect();
+                self.text(text)
+            }
             Value::Str(text) => {
-                self.budget.spend(12 * text.len())?;
+                self.budget.items(text.chars().count())?;
                 let characters: Vec<char> = text.chars().collect();
                 let text = indices(characters.len()).into_iter().map(|i| characters[i]).collect();
                 self.text(text)
@@ -775,7 +790,7 @@ impl Run {
                 self.text([&**a, &**b].concat())
             }
             ("+", Value::Seq(a), Value::Seq(b)) if a.kind == b.kind => {
-                self.budget.spend(16 * (a.items.len() + b.items.len()))?;
+                self.budget.items(a.items.len() + b.items.len())?;
                 Value::seq(a.kind, [&a.items[..], &b.items[..]].concat(), &mut self.budget)
             }
             ("*", Value::Str(_) | Value::Seq(_), _) | ("*", _, Value::Str(_) | Value::Seq(_)) => {
@@ -791,7 +806,7 @@ impl Run {
                 match what {
                     Value::Seq(seq) => {
                         let length = seq.items.len().saturating_mul(count);
-                        self.budget.spend(length.saturating_mul(16))?;
+                        self.budget.items(length)?;
                         let again = std::iter::repeat_n(&seq.items, if length == 0 { 0 } else { count });
                         let items = again.flatten().cloned().collect();
                         Value::seq(seq.kind, items, &mut self.budget)
@@ -912,7 +927,7 @@ impl Run {
                 };
                 let width = step.unsigned_abs();
                 let count = span.max(0) as u64;
-                let count = count / width + u64::from(count % width > 0);
+                let count = count / width + u64::from(!count.is_multiple_of(width));
                 if count > MAX_RANGE as u64 {
                     return Err(Stop::failed(format!("a range has more than {MAX_RANGE} numbers")));
                 }

@@ -86,7 +86,7 @@ impl Value {
 
     /// A list. Errors: it would be too deep or too large.
     pub(super) fn seq(kind: SeqKind, items: Vec<Value>, budget: &mut Budget) -> Outcome<Self> {
-        budget.spend(16 * items.len() + 32)?;
+        budget.items(items.len())?;
         let weight = Weight::of(items.iter())?;
         Ok(Self::Seq(Rc::new(Seq { kind, items, weight })))
     }
@@ -97,7 +97,7 @@ impl Value {
 
     /// A map; of equal keys the last value counts, at the place of the first.
     pub(super) fn map(pairs: Vec<(Value, Value)>, budget: &mut Budget) -> Outcome<Self> {
-        budget.spend(32 * pairs.len() + 32)?;
+        budget.items(2 * pairs.len())?;
         let mut entries: Vec<(Value, Value)> = Vec::with_capacity(pairs.len());
         let mut others = 0;
         // Beyond a few entries a tree finds what is there already.

@@ -48,7 +48,7 @@ impl Table {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
-        if length % 4 != 0 || length == 0 || length >= rest.len() {
+        if !length.is_multiple_of(4) || length == 0 || length >= rest.len() {
             return None;
         }
         let (nodes, replacements) = rest.split_at(length);
