@@ -11,7 +11,7 @@ pub fn silu(a: f32) -> f32 {
 ///
 /// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
 pub fn gelu(a: f32) -> f32 {
-    const ROOT: f32 = 0.797_884_56; // sqrt(2 / pi)
+    const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
     0.5 * a * (1.0 + (ROOT * a * (1.0 + 0.044_715 * a * a)).tanh())
 }
 

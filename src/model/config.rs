@@ -477,7 +477,8 @@ impl Keys<'_> {
                     Some(all) if all != 0.0 => growth(1.0) / growth(all),
                     _ => growth(1.0),
                 };
-                if !(rope.magnitude.is_finite() && rope.magnitude > 0.0) || !(low.is_finite() && high.is_finite()) {
+                let numbers = [rope.magnitude, low, high];
+                if numbers.iter().any(|n| !n.is_finite()) || rope.magnitude <= 0.0 {
                     return Err(Error::malformed("its rope scaling gives angles that are not numbers"));
                 }
             }

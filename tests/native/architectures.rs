@@ -10,6 +10,7 @@ use understudy::format::source::Bytes;
 use understudy::format::{BlockType, Gguf};
 use understudy::model::chance::Numbers;
 use understudy::model::lora::Stack;
+use understudy::model::memory::Fit;
 use understudy::model::{Config, Mixer, Plan, Sampling};
 use understudy::{cpu, gpu};
 
@@ -138,7 +139,7 @@ fn longrope_divides_each_pair_and_grows_attention() {
         &[
             (100, 1, -0.710_585_5, -0.822_731_1),
             (1500, 2, -0.104_062_5, 1.082_122_5),
-            (2047, 3, 1.084_584_9, 0.074_119_9),
+            (2047, 3, 1.084_585, 0.074_119_9),
         ],
     );
 }
@@ -356,6 +357,22 @@ fn rings_hold_what_windows_see() {
             }
         });
     }
+}
+
+/// Five rings of 16 - 1 + 256 positions and one layer that sees everything; and what is suggested instead fits.
+#[test]
+fn rings_are_counted_as_rings() {
+    let Some((_, plan)) = student("gemma3k", "rings_are_counted_as_rings") else {
+        return;
+    };
+    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), 4, available);
+    let whole = fit(2048, u64::MAX);
+    let position = 2 * 4 * 64;
+    assert_eq!(whole.cache, position * (5 * 271 + 2048));
+    let tight = fit(2048, whole.total() - 1000 * position);
+    let most = tight.longest_context();
+    assert_eq!(most, 1024);
+    assert!(!tight.fits() && fit(most, tight.available).fits());
 }
 
 /// Where a norm stands behind a part, it takes a dispatch of its own; nothing else does.
