@@ -520,7 +520,7 @@ impl Student {
                 engine.begin(common, request.sampling, 0);
                 let mut drawn = 0;
                 let mut done = 0;
-                for chunk in ids[common..].chunks(cpu::engine::CHUNK) {
+                for chunk in engine.chunks(&ids[common..]) {
                     aborted |= event(Event::Prompt(done, rows));
                     if aborted {
                         break;

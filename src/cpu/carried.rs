@@ -1,7 +1,7 @@
 //! What recurrent layers carry from token to token, and how a student goes back to an earlier token.
 //!
 //! Keys and values of a prefix stay where they are; a state is that of one number of tokens only. So a copy is kept of the
-//! states in front of a prompt's last token: what begins the same again goes on from there.
+//! states in front of a prompt's last tokens: what begins the same again goes on from there.
 
 use crate::model::Recurrent;
 
@@ -14,7 +14,7 @@ pub struct Cell {
     pub scan: Vec<f32>,
 }
 
-/// What all recurrent layers carry: now, and in front of the last prompt's last token.
+/// What all recurrent layers carry: now, and in front of the last prompt's last tokens.
 #[derive(Debug, Default)]
 pub struct Carried {
     cells: Vec<Cell>,

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::BlockType;
 use crate::format::source::Source;
 use crate::model::lora::{Change, Stack};
-use crate::model::{MatrixId, Mixing, Plan, Sampling, Slot, Step};
+use crate::model::{MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
 use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
@@ -186,22 +186,20 @@ impl Engine {
         self.position = position;
     }
 
+    /// A prompt's tokens in chunks for [`Engine::extend`]. What recurrent layers carry is kept in front of the last one.
+    pub fn chunks<'a>(&self, tokens: &'a [u32]) -> impl Iterator<Item = &'a [u32]> + use<'a> {
+        let opening = if self.carried.is_empty() { 0 } else { OPENING };
+        let (front, back) = tokens.split_at(tokens.len().saturating_sub(opening));
+        front.chunks(CHUNK).chain(back.chunks(CHUNK))
+    }
+
     /// Runs a chunk of at most [`CHUNK`] tokens. `last`: also draws the token that follows them.
     pub fn extend(&mut self, chunk: &[u32], last: bool) -> Option<u32> {
-        if !last {
-            self.forward(chunk);
-            return None;
+        if last {
+            self.carried.keep(self.position);
         }
-        let mut chunk = chunk;
-        if !self.carried.is_empty() && chunk.len() > 1 {
-            // The last token runs alone: the states in front of it are kept.
-            let (front, back) = chunk.split_at(chunk.len() - 1);
-            self.forward(front);
-            chunk = back;
-        }
-        self.carried.keep(self.position);
         self.forward(chunk);
-        Some(self.draw_token(chunk.len() - 1))
+        last.then(|| self.draw_token(chunk.len() - 1))
     }
 
     /// Runs the last drawn token and draws the next.

@@ -2,7 +2,7 @@
 //!
 //! The state after n tokens lies in slot n mod RING: each step reads one slot and writes another, so that tokens in flight
 //! that were not wanted have not overwritten the states of those that were. One copy more keeps the states in front of a
-//! prompt's last token: what begins the same again goes on from there.
+//! prompt's last tokens: what begins the same again goes on from there.
 
 use super::device::Gpu;
 use crate::model::Recurrent;

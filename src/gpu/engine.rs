@@ -19,7 +19,7 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{Activation, MatrixId, Mixing, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
+use crate::model::{Activation, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -862,15 +862,16 @@ impl Engine {
         let chunk = CHUNK.min(self.context);
         let carries = !self.maker.carried.is_empty();
         self.maker.carried.go_to(&self.gpu, position);
-        // With recurrent layers the last token runs alone: the states in front of it are kept.
-        let alone = tokens.len() - usize::from(carries);
+        // What recurrent layers carry is kept in front of the last tokens, which run by themselves.
+        let opening = if carries { OPENING } else { 0 };
+        let cut = tokens.len().saturating_sub(opening);
         let mut done = 0;
         while done < tokens.len() {
-            let end = if done < alone { alone } else { tokens.len() };
+            let end = if done < cut { cut } else { tokens.len() };
             let rows = &tokens[done..end.min(done + chunk)];
             let at = position + done;
             let last = done + rows.len() == tokens.len();
-            if last {
+            if done == cut {
                 self.maker.carried.keep(&self.gpu, at);
             }
             self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(rows));

@@ -11,5 +11,5 @@ pub mod sampler;
 
 pub use config::{Activation, Architecture, Config, Mixer, QkNorm, RopeStyle};
 pub use plan::{Cache, CacheId, Matrix, MatrixId, Plan, Slot, Step, VectorId};
-pub use recurrent::{Mixing, Recurrent};
+pub use recurrent::{Mixing, OPENING, Recurrent};
 pub use sampler::Sampling;

@@ -3,6 +3,10 @@
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 
+/// What recurrent layers carry is kept so many tokens in front of a prompt's end: behind it lies what a template opens the answer
+/// with, which the next turn may write otherwise (without the student's reasoning, for one).
+pub const OPENING: usize = 16;
+
 /// How the recurrent layers of a student mix its tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mixing {

@@ -277,7 +277,7 @@ fn student(name: &str, test: &str) -> Option<(Bytes, Plan)> {
 
 #[test]
 fn trainers_refuse_what_they_cannot_go_back_through() {
-    let shape = crate::trainer::shape(4, 8.0);
+    let shape = crate::oracle::shape(4, 8.0);
     for name in [
         "exaone4", "gemma2", "gemma3k", "granite", "hunyuan", "olmo2", "phi3", "phi4mini", "smollm3",
     ] {
@@ -365,7 +365,7 @@ fn rings_are_counted_as_rings() {
     let Some((_, plan)) = student("gemma3k", "rings_are_counted_as_rings") else {
         return;
     };
-    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), 4, available);
+    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), 4, 2, available);
     let whole = fit(2048, u64::MAX);
     let position = 2 * 4 * 64;
     assert_eq!(whole.cache, position * (5 * 271 + 2048));
