@@ -47,7 +47,6 @@ fn main() {
                 None => serde_json::Map::new(),
             },
             date: arguments.value("date").map(Into::into),
-            ..RenderOptions::default()
         };
         print!("{}", template.render_json(&messages, &options)?);
         Ok(())

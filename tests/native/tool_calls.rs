@@ -38,10 +38,12 @@ fn read_all(text: &str) -> (String, Vec<ToolCall>) {
 
 #[test]
 fn every_way_of_writing_is_read() {
+    /// What is written, what of it is content, and the calls in it.
+    type Case<'t> = (&'t str, &'t str, &'t [(&'t str, Value)]);
     let weather = json!({ "place": "Bern", "days": 3 });
     let one: &[(&str, Value)] = &[("get_weather", weather.clone())];
     let two: &[(&str, Value)] = &[("get_weather", weather.clone()), ("now", json!({}))];
-    let cases: [(&str, &str, &[(&str, Value)]); 27] = [
+    let cases: [Case; 27] = [
         (
             "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"place\": \"Bern\", \"days\": 3}}\n</tool_call>",
             "",

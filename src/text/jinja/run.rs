@@ -290,6 +290,8 @@ impl Run {
             self.recursive.push(definition.clone());
         }
         let changed = Rc::new(RefCell::new(None));
+        // As in Jinja2, what counts for `else` is whether a body was run to its end.
+        let mut completed = false;
         for index in 0..items.len() {
             self.budget.steps(1)?;
             let mut frame = Frame::new();
@@ -305,12 +307,16 @@ impl Run {
             self.assign(&definition.target, items[index].clone())?;
             let flow = self.nodes(&definition.body)?;
             self.frames.pop();
+            completed |= flow == Flow::Next;
             if flow == Flow::Break {
                 break;
             }
         }
         if definition.recursive {
             self.recursive.pop();
+        }
+        if !completed {
+            self.scope(&definition.otherwise)?;
         }
         Ok(())
     }
