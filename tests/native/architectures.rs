@@ -365,7 +365,7 @@ fn rings_are_counted_as_rings() {
     let Some((_, plan)) = student("gemma3k", "rings_are_counted_as_rings") else {
         return;
     };
-    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), 4, available);
+    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), 4, 1, available);
     let whole = fit(2048, u64::MAX);
     let position = 2 * 4 * 64;
     assert_eq!(whole.cache, position * (5 * 271 + 2048));
