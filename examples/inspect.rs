@@ -6,6 +6,7 @@ use common::{Arguments, FileSource};
 use understudy::error::human_bytes;
 use understudy::format::source::Source;
 use understudy::format::{Array, Gguf, Parsed, Value};
+use understudy::gpu::carried::COPIES;
 use understudy::model::Plan;
 use understudy::model::memory::Fit;
 use understudy::student::{DEFAULT_CONTEXT, block_types};
@@ -64,7 +65,7 @@ fn main() {
         let context = plan.config.context.min(DEFAULT_CONTEXT);
         println!(
             "{}",
-            Fit::new(&plan, context, 256, 4, u64::MAX)
+            Fit::new(&plan, context, 256, 4, COPIES, u64::MAX)
                 .words()
                 .replace("16777216 TiB", "any amount")
         );
