@@ -6,6 +6,7 @@ use std::cell::Cell;
 use understudy::error::{Error, Result};
 use understudy::format::source::{Bytes, Source};
 use understudy::gpu::{Gpu, GpuOptions};
+use understudy::model::chance::Numbers;
 use understudy::model::{Sampling, Step};
 use understudy::student::{Engine, Event, Finish, Header, Prompt, Request, Student};
 use understudy::text::template::Message;
@@ -203,6 +204,36 @@ fn a_second_turn_reuses_the_cache_and_answers_as_without_it() {
         assert!(second.cached_tokens > 0);
         let mut fresh = open(bundled(), gpu.as_ref());
         assert_eq!(answer(&mut fresh, &request).ids, second.ids);
+    }
+}
+
+/// Caches of windowed layers forget: a near beginning is reused, a far one is run again, and answers are the same.
+#[test]
+fn a_conversation_set_back_answers_as_a_new_one() {
+    let test = "a_conversation_set_back_answers_as_a_new_one";
+    let Some(kit) = kit::kit_dir() else {
+        kit::skip(test);
+        return;
+    };
+    let file = Bytes(std::fs::read(kit.join("models/gemma3k-Q8_0.gguf")).unwrap());
+    let mut numbers = Numbers(3);
+    let mut letters = |n: usize| -> String { (0..n).map(|_| char::from(b'a' + numbers.below(26) as u8)).collect() };
+    let text = letters(330);
+    let request = |prompt: String, tokens: usize| Request {
+        ignore_end: true,
+        ..greedy(Prompt::Text(prompt), tokens)
+    };
+    for gpu in devices(test) {
+        let new = || pollster::block_on(Student::open(&file, gpu.as_ref(), Some(600), |_, _| Ok(()))).unwrap();
+        let mut student = new();
+        let first = answer(&mut student, &request(text.clone(), 40));
+        for kept in [320, 60] {
+            let prompt = format!("{}{}", &text[..kept], letters(30));
+            let got = answer(&mut student, &request(prompt.clone(), 8));
+            println!("{} of {} tokens reused", got.cached_tokens, first.used);
+            assert_eq!(got.cached_tokens > 0, kept == 320);
+            assert_eq!(got.ids, answer(&mut new(), &request(prompt, 8)).ids);
+        }
     }
 }
 
