@@ -211,7 +211,7 @@ impl Header {
                 )
             }
             None => {
-                let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, 2, CPU_BYTES);
+                let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, cpu::carried::COPIES, CPU_BYTES);
                 // The CPU engine keeps the blocks as the file has them.
                 fit.weights = gguf.tensors.iter().map(|t| t.bytes).sum();
                 fit

@@ -5,6 +5,9 @@
 
 use crate::model::Recurrent;
 
+/// Copies of what is carried: the one that runs, and the kept one.
+pub const COPIES: usize = 2;
+
 /// What one layer carries.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
