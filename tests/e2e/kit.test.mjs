@@ -71,8 +71,10 @@ describe("stories260K continues as the reference does", needsKit(), () => {
   }
 });
 
-const FAMILIES = /^(llama32|smollm2|qwen2|qwen3|mistral)-\w+\.gguf$/;
-const TOLERANCE = 2e-4;
+// Of the architectures one of each kind of its own: windows, caps, norms, kept positions, fused rows, recurrent layers.
+const FAMILIES = /^(llama32|smollm2|qwen2|qwen3|mistral|gemma2|gemma3k|phi3|smollm3|olmo2|lfm2|granite4h|qwen35)-\w+\.gguf$/;
+// The reference looks Gemma's GELU up in a table of f16.
+const tolerance = (file) => (file.startsWith("gemma") ? 1.3e-3 : 2e-4);
 
 describe("logits of the kit's models, all tokens at once", needsKit(), () => {
   let site, page;
@@ -97,7 +99,7 @@ describe("logits of the kit's models, all tokens at once", needsKit(), () => {
         if (!(error <= worst)) worst = Number.isNaN(error) ? Infinity : error;
       }
       t.diagnostic(`max abs error ${worst.toExponential(2)}`);
-      assert.ok(worst <= TOLERANCE, `max abs error ${worst} > ${TOLERANCE}`);
+      assert.ok(worst <= tolerance(file), `max abs error ${worst} > ${tolerance(file)}`);
     });
   }
 });
