@@ -133,7 +133,7 @@ describe("a split student", needsKit(), () => {
     const want = readNpy(join(KIT, "refs", logits));
     const got = await page.evaluate(async (ids) => Array.from(await window.understudy.student.logits(ids)), tokens);
     const worst = got.reduce((most, value, i) => Math.max(most, Math.abs(value - want.data[i])), 0);
-    assert.ok(worst <= TOLERANCE, `max abs error ${worst}`);
+    assert.ok(worst <= tolerance("llama32"), `max abs error ${worst}`);
     assert.match(await page.locator("#openness").textContent(), /IQ3_S: .* in the file, .* on the GPU, where it is written as codes of 4 bits/);
   });
 
