@@ -3,15 +3,19 @@
 // temperature 0: the highest logit, the lowest id among equals. Else: the top_k highest (at most 256; by a radix select of
 // four 8-bit digits), sorted; the smallest head of them with probability top_p; those of at least min_p times the first;
 // then a draw at the temperature. The order of the filters is llama.cpp's.
+// MASKED: only tokens whose bit is set in mask ((V + 31) / 32 words, lowest bit first; at least one) are drawn.
 // One workgroup of 256. Sums in f32 in the order of the sort, so the result does not depend on timing.
 override VOCABULARY: u32;
+override MASKED: bool = false;
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
-@group(0) @binding(1) var<storage, read_write> tokens: array<u32>;
-@group(0) @binding(2) var<storage, read_write> state: State;
+@group(0) @binding(1) var<storage, read> mask: array<u32>;
+@group(0) @binding(2) var<storage, read_write> tokens: array<u32>;
+@group(0) @binding(3) var<storage, read_write> state: State;
 
 const LANES: u32 = 256u;
 const BROKEN: u32 = 0xffffffffu; // answered when a logit is not finite
+const EXCLUDED: f32 = -3.0e38; // stands for the logit of a token that may not come
 
 var<workgroup> values: array<f32, 256>;
 var<workgroup> ids: array<u32, 256>;
@@ -45,6 +49,14 @@ fn uniform_draw(seed: u32, draw: u32) -> f32 {
     return f32(bits >> 8u) / 16777216.0;
 }
 
+// The logit of a token, as the mask leaves it.
+fn logit(i: u32) -> f32 {
+    if (MASKED && (mask[i / 32u] & (1u << (i % 32u))) == 0u) {
+        return EXCLUDED;
+    }
+    return logits[i];
+}
+
 fn finish(token: u32) {
     tokens[0] = token;
     state.position += state.rows;
@@ -65,11 +77,12 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
 
     // The highest logit of all: the whole answer when greedy.
-    var best = logits[min(lane, VOCABULARY - 1u)];
+    var best = logit(min(lane, VOCABULARY - 1u));
     var best_id = min(lane, VOCABULARY - 1u);
     for (var i = lane + LANES; i < VOCABULARY; i += LANES) {
-        if (logits[i] > best) {
-            best = logits[i];
+        let value = logit(i);
+        if (value > best) {
+            best = value;
             best_id = i;
         }
     }
@@ -98,13 +111,13 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
 
     // The key of the wanted-th highest logit, digit by digit from the top.
-    var mask = 0u;
+    var digits = 0u;
     for (var shift = 24i; shift >= 0i; shift -= 8i) {
         atomicStore(&counts[lane], 0u);
         let known = workgroupUniformLoad(&prefix);
         for (var i = lane; i < VOCABULARY; i += LANES) {
-            let key = key_of(logits[i]);
-            if ((key & mask) == known) {
+            let key = key_of(logit(i));
+            if ((key & digits) == known) {
                 atomicAdd(&counts[(key >> u32(shift)) & 255u], 1u);
             }
         }
@@ -121,14 +134,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             }
             prefix |= digit << u32(shift);
         }
-        mask |= 255u << u32(shift);
+        digits |= 255u << u32(shift);
         workgroupBarrier();
     }
     let threshold = workgroupUniformLoad(&prefix);
     let equals = workgroupUniformLoad(&wanted);
 
     // Everything above the threshold, in any order; of those equal to it, the lowest ids.
-    values[lane] = -3.0e38;
+    values[lane] = EXCLUDED;
     ids[lane] = 0xffffffffu;
     workgroupBarrier();
     let slice = (VOCABULARY + LANES - 1u) / LANES;
@@ -136,10 +149,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let end = min(begin + slice, VOCABULARY);
     var mine = 0u;
     for (var i = begin; i < end; i += 1u) {
-        let key = key_of(logits[i]);
+        let key = key_of(logit(i));
         if (key > threshold) {
             let at = min(atomicAdd(&taken, 1u), LANES - 1u);
-            values[at] = logits[i];
+            values[at] = logit(i);
             ids[at] = i;
         } else if (key == threshold) {
             mine += 1u;
@@ -153,8 +166,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         rank += atomicLoad(&counts[i]);
     }
     for (var i = begin; i < end && rank < equals; i += 1u) {
-        if (key_of(logits[i]) == threshold) {
-            values[min(above + rank, LANES - 1u)] = logits[i];
+        if (key_of(logit(i)) == threshold) {
+            values[min(above + rank, LANES - 1u)] = logit(i);
             ids[min(above + rank, LANES - 1u)] = i;
             rank += 1u;
         }
@@ -193,7 +206,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var sum = 0.0;
     while (count < kept) {
         let probability = exp(values[count] - highest);
-        if (count > 0u && (sum >= state.top_p * total || probability < state.min_p)) {
+        let excluded = MASKED && values[count] <= EXCLUDED;
+        if (count > 0u && (excluded || sum >= state.top_p * total || probability < state.min_p)) {
             break;
         }
         sum += probability;

@@ -72,6 +72,11 @@ pub enum Error {
         /// Which setting, and its range.
         what: String,
     },
+    /// The form that an answer is to have cannot be had: a schema, an expression or a grammar.
+    Format {
+        /// What was found; it may name a keyword of the schema.
+        what: String,
+    },
     /// An adapter that cannot be used, here or with this student.
     Adapter {
         /// What was found.
@@ -139,6 +144,7 @@ impl Error {
             Self::DoesNotFit { .. } => "does-not-fit",
             Self::PromptTooLong { .. } => "prompt-too-long",
             Self::Request { .. } => "bad-request",
+            Self::Format { .. } => "format",
             Self::Adapter { .. } => "adapter",
             Self::NoDevice { .. } => "no-device",
             Self::DeviceLost { .. } => "device-lost",
@@ -177,6 +183,9 @@ impl Error {
                 "Shorten the message, start a new chat, or open the student with a longer context.".into()
             }
             Self::Request { .. } => "Correct the setting and send again.".into(),
+            Self::Format { .. } => {
+                "Correct the schema, the expression or the grammar, or ask for a simpler form of answer.".into()
+            }
             Self::Adapter { .. } => {
                 "Choose an adapter that was made for this very student, as a GGUF file or a PEFT folder.".into()
             }
@@ -228,6 +237,7 @@ impl fmt::Display for Error {
                 write!(f, "The prompt has {tokens} tokens and the context holds {context}.")
             }
             Self::Request { what } => write!(f, "The request cannot be served: {what}."),
+            Self::Format { what } => write!(f, "The form asked of the answer cannot be had: {what}."),
             Self::Adapter { what } => write!(f, "The adapter cannot be used: {what}."),
             Self::NoDevice { what } => write!(f, "No GPU can be used here: {what}."),
             Self::DeviceLost { what } => write!(f, "The GPU was lost: {what}."),

@@ -10,6 +10,7 @@ use crate::model::lora::Stack;
 use crate::model::memory::Fit;
 use crate::model::sampler::BROKEN;
 use crate::model::{Plan, Sampling};
+use crate::text::grammar::{Constraint, Format, Vocabulary};
 use crate::text::stream::Stream;
 use crate::text::template::{Message, RenderOptions, Template};
 use crate::text::tokenizer::Tokenizer;
@@ -27,6 +28,19 @@ pub enum Engine {
     Cpu(Box<cpu::engine::Engine>),
     /// On a device.
     Gpu(Box<gpu::Engine>),
+}
+
+impl Engine {
+    /// From here on only tokens whose bit is set in `mask` are drawn; `None`: any token.
+    async fn allow(&mut self, mask: Option<&[u32]>) -> Result<()> {
+        match self {
+            Self::Cpu(engine) => {
+                engine.allow(mask);
+                Ok(())
+            }
+            Self::Gpu(engine) => engine.allow(mask).await,
+        }
+    }
 }
 
 /// What is known of a file before its weights are read.
@@ -57,6 +71,8 @@ pub struct Student {
     cached: Vec<u32>,
     /// Attached adapters with their scales, in the order of attaching.
     adapters: Vec<(Adapter, f32)>,
+    /// Its tokens as forms of answers need them, once one was asked for.
+    vocabulary: Option<Vocabulary>,
 }
 
 /// What to answer.
@@ -85,6 +101,9 @@ pub struct Request {
     pub date: Option<String>,
     /// Go on after an end token; for tests of long continuations.
     pub ignore_end: bool,
+    /// The form that the answer has. An answer with [`Finish::Stop`] has it, unless a stop string cut it. The reasoning is free:
+    /// the form begins behind it, and unless `enable_thinking` asks for it a student that need not reason does not.
+    pub format: Option<Format>,
 }
 
 impl Request {
@@ -98,6 +117,7 @@ impl Request {
             enable_thinking: None,
             date: None,
             ignore_end: false,
+            format: None,
         }
     }
 }
@@ -277,6 +297,7 @@ impl Student {
             engine,
             cached: Vec::new(),
             adapters: Vec::new(),
+            vocabulary: None,
         })
     }
 
@@ -477,7 +498,21 @@ impl Student {
     /// stays usable after all of them but a lost device.
     pub async fn generate(&mut self, request: &Request, mut event: impl FnMut(Event) -> bool) -> Result<Answer> {
         check_sampling(&request.sampling)?;
-        let (ids, in_think) = self.prompt_tokens(&request.prompt, request.enable_thinking, request.date.as_deref())?;
+        let mut form = request
+            .format
+            .as_ref()
+            .map(|format| self.constraint(format))
+            .transpose()?;
+        let thinking = match request.enable_thinking {
+            None if form.is_some() => Some(false),
+            asked => asked,
+        };
+        let (mut ids, mut in_think) = self.prompt_tokens(&request.prompt, thinking, request.date.as_deref())?;
+        if form.is_some() && thinking == Some(true) && !in_think && self.template.thinks() {
+            // A form has no place for the tag that opens the reasoning, so the prompt opens it.
+            ids.extend(self.tokenizer.encode(self.template.thinking_tags().0, false, true)?);
+            in_think = true;
+        }
         let context = self.context();
         if ids.is_empty() {
             return Err(Error::Request {
@@ -513,6 +548,12 @@ impl Student {
             Engine::Gpu(engine) => engine.resume(common),
         };
         self.cached.clear();
+        let mask = match &mut form {
+            None => None,
+            Some(form) if in_think => Some(form.open()),
+            Some(form) => Some(form.mask()?),
+        };
+        self.engine.allow(mask).await?;
         let mut aborted = false;
         let rows = ids.len() - common;
         let first = match &mut self.engine {
@@ -568,7 +609,8 @@ impl Student {
         let mut token = first;
         loop {
             answer.ids.push(token);
-            if !request.ignore_end && self.tokenizer.is_end(token) {
+            // A form lets an end come only where it is complete.
+            if (!request.ignore_end || form.is_some()) && self.tokenizer.is_end(token) {
                 answer.finish = Finish::Stop;
                 break;
             }
@@ -588,9 +630,30 @@ impl Student {
                 answer.finish = Finish::Stop;
                 break;
             }
+            if let Some(form) = &mut form {
+                if in_think {
+                    in_think = stream.is_reasoning();
+                    if !delta.content.is_empty() {
+                        return Err(Error::Format {
+                            what: "the token that closed the reasoning began the answer as well".into(),
+                        });
+                    }
+                } else if form.advance(token)? {
+                    answer.finish = Finish::Stop;
+                    break;
+                }
+            }
             if answer.ids.len() == most {
                 answer.finish = Finish::Length;
                 break;
+            }
+            let mut ahead = most - answer.ids.len();
+            if let Some(form) = &mut form {
+                // What may come depends on what came: one token in flight.
+                ahead = 1;
+                if !in_think {
+                    self.engine.allow(Some(form.mask()?)).await?;
+                }
             }
             token = match &mut self.engine {
                 Engine::Cpu(engine) => {
@@ -600,12 +663,13 @@ impl Student {
                         token => token,
                     }
                 }
-                Engine::Gpu(engine) => engine.decode(most - answer.ids.len()).await?,
+                Engine::Gpu(engine) => engine.decode(ahead).await?,
             };
         }
         if let Engine::Gpu(engine) = &mut self.engine {
             engine.settle().await?;
         }
+        self.engine.allow(None).await?;
         let rest = stream.finish();
         if !rest.content.is_empty() || !rest.reasoning.is_empty() {
             answer.content.push_str(&rest.content);
@@ -622,6 +686,17 @@ impl Student {
         self.cached.extend_from_slice(&answer.ids[..answer.ids.len() - 1]);
         answer.used = self.cached.len();
         Ok(answer)
+    }
+
+    /// The beginning of an answer in a form; the student's tokens are made ready when one is first asked for.
+    fn constraint(&mut self, format: &Format) -> Result<Constraint> {
+        let vocabulary = match self.vocabulary.take() {
+            Some(vocabulary) => vocabulary,
+            None => Vocabulary::new(&self.tokenizer, self.plan().config.vocabulary)?,
+        };
+        let constraint = Constraint::new(&vocabulary, format);
+        self.vocabulary = Some(vocabulary);
+        constraint
     }
 
     /// How many weights each block type holds, by name.

@@ -40,6 +40,8 @@ pub struct Engine {
     token: u32,
     draw: u32,
     sampling: Sampling,
+    /// Bits of the tokens that may be drawn, where not all may.
+    mask: Option<Vec<u32>>,
 }
 
 /// Activations, `(rows, width)` each.
@@ -129,6 +131,7 @@ impl Engine {
             token: 0,
             draw: 0,
             sampling: Sampling::GREEDY,
+            mask: None,
         })
     }
 
@@ -179,6 +182,11 @@ impl Engine {
         self.go_to(position);
         self.sampling = sampling;
         self.draw = draw;
+    }
+
+    /// From here on only tokens whose bit is set in `mask`, `(V + 31) / 32` words, are drawn; `None`: any token.
+    pub fn allow(&mut self, mask: Option<&[u32]>) {
+        self.mask = mask.map(<[u32]>::to_vec);
     }
 
     fn go_to(&mut self, position: usize) {
@@ -237,7 +245,7 @@ impl Engine {
 
     fn draw_token(&mut self, row: usize) -> u32 {
         self.head(row);
-        self.token = sample::sample(&self.slots.logits, &self.sampling, self.draw);
+        self.token = sample::sample_allowed(&self.slots.logits, self.mask.as_deref(), &self.sampling, self.draw);
         self.draw += 1;
         self.token
     }

@@ -691,6 +691,18 @@ pub fn combine(seed: u64, rows: usize, heads: usize, head_dim: usize, splits: us
 
 /// A case of `sample` over `vocabulary` logits, `ties` of which are equal to others.
 pub fn sample(seed: u64, vocabulary: usize, sampling: Sampling, draw: u32, ties: bool) -> Case {
+    sample_allowed(seed, vocabulary, None, sampling, draw, ties)
+}
+
+/// A case of `sample` where, with `allowed`, about one token of so many may be drawn.
+pub fn sample_allowed(
+    seed: u64,
+    vocabulary: usize,
+    allowed: Option<usize>,
+    sampling: Sampling,
+    draw: u32,
+    ties: bool,
+) -> Case {
     let mut numbers = Numbers(seed);
     let mut logits: Vec<f32> = numbers.vector(vocabulary).iter().map(|v| 6.0 * v).collect();
     if ties {
@@ -699,7 +711,18 @@ pub fn sample(seed: u64, vocabulary: usize, sampling: Sampling, draw: u32, ties:
             *value = value.round();
         }
     }
-    let token = cpu::sample::sample(&logits, &sampling, draw);
+    let mask: Option<Vec<u32>> = allowed.map(|one_of| {
+        let mut mask = vec![0u32; vocabulary.div_ceil(32)];
+        // One is allowed for sure.
+        mask[vocabulary / 64] |= 1 << (vocabulary / 2 % 32);
+        for (i, value) in numbers.vector(vocabulary).iter().enumerate() {
+            if value.to_bits() as usize % one_of == 0 {
+                mask[i / 32] |= 1 << (i % 32);
+            }
+        }
+        mask
+    });
+    let token = cpu::sample::sample_allowed(&logits, mask.as_deref(), &sampling, draw);
     let before = State {
         position: 11,
         rows: 5,
@@ -721,9 +744,13 @@ pub fn sample(seed: u64, vocabulary: usize, sampling: Sampling, draw: u32, ties:
     Case {
         kernel: Kernel::Sample,
         block_type: None,
-        constants: vec![("VOCABULARY", vocabulary as f64)],
+        constants: vec![
+            ("VOCABULARY", vocabulary as f64),
+            ("MASKED", f64::from(u8::from(mask.is_some()))),
+        ],
         bindings: vec![
             read(&logits),
+            read(&mask.unwrap_or_else(|| vec![0])),
             Binding {
                 input: bytes(&[0u32, 99]),
                 expected: Some(Expected::Words(vec![token, 99])),
@@ -878,6 +905,7 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
             false,
         ),
         sample(8, 300, Sampling::GREEDY, 0, true),
+        sample_allowed(9, 300, Some(20), Sampling::default(), 1, false),
     ];
     cases.extend(recurrent::known_answers(lanes));
     for (i, &block_type) in block_types.iter().enumerate() {

@@ -54,6 +54,10 @@ pub struct Engine {
     prefill: Vec<Dispatch>,
     head: Vec<Dispatch>,
     sample: Dispatch,
+    /// The same under a mask, with the mask's buffer: made when a mask first comes.
+    masked: Option<(Dispatch, wgpu::Buffer)>,
+    /// Whether a mask is in force.
+    is_masked: bool,
     ring: Vec<wgpu::Buffer>,
     next_in_ring: usize,
     in_flight: VecDeque<Mapping>,
@@ -647,7 +651,7 @@ impl Engine {
             Kernel::Sample,
             None,
             &constants,
-            &[&logits, &tokens, &state],
+            &[&logits, &maker.unused.clone(), &tokens, &state],
             [1, 1, 1],
             None,
         );
@@ -670,6 +674,8 @@ impl Engine {
             prefill,
             head,
             sample,
+            masked: None,
+            is_masked: false,
             ring: (0..IN_FLIGHT).map(|_| gpu.staging(4)).collect(),
             next_in_ring: 0,
             in_flight: VecDeque::new(),
@@ -832,6 +838,43 @@ impl Engine {
         self.gpu.write(&self.state, 0, bytemuck::bytes_of(&state));
     }
 
+    /// From here on only tokens whose bit is set in `mask`, `(V + 31) / 32` words, are drawn; `None`: any token. A mask
+    /// holds for every token in flight, so one that changes from token to token wants one in flight ([`Engine::decode`]).
+    pub async fn allow(&mut self, mask: Option<&[u32]>) -> Result<()> {
+        self.is_masked = mask.is_some();
+        let Some(mask) = mask else { return Ok(()) };
+        let vocabulary = self.maker.plan.config.vocabulary;
+        assert_eq!(mask.len(), vocabulary.div_ceil(32), "a bit for each token");
+        if self.masked.is_none() {
+            let gpu = self.gpu.clone();
+            let maker = &mut self.maker;
+            let made = gpu
+                .scoped(async || {
+                    let buffer = gpu.storage("mask", 4 * mask.len() as u64);
+                    let logits = maker.slots[&Slot::Logits].clone();
+                    let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
+                    let constants = [("VOCABULARY", vocabulary as f64), ("MASKED", 1.0)];
+                    let buffers = [&logits, &buffer, &tokens, &state];
+                    let sample = maker.dispatch(Kernel::Sample, None, &constants, &buffers, [1, 1, 1], None);
+                    Ok((sample, buffer))
+                })
+                .await?;
+            self.masked = Some(made);
+        }
+        if let Some((_, buffer)) = &self.masked {
+            self.gpu.write(buffer, 0, bytemuck::cast_slice(mask));
+        }
+        Ok(())
+    }
+
+    /// The dispatch that draws.
+    fn sampler(&self) -> &[Dispatch] {
+        match &self.masked {
+            Some((sample, _)) if self.is_masked => std::slice::from_ref(sample),
+            _ => std::slice::from_ref(&self.sample),
+        }
+    }
+
     /// The most tokens, up to `most` that are known to be the same, from which it can go on.
     pub fn resume(&self, most: usize) -> usize {
         let tokens = self.maker.carried.resume(most);
@@ -888,11 +931,7 @@ impl Engine {
             });
             let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
             if last {
-                self.submit(
-                    &[body, &self.head, std::slice::from_ref(&self.sample)],
-                    rows.len(),
-                    true,
-                );
+                self.submit(&[body, &self.head, self.sampler()], rows.len(), true);
             } else {
                 self.submit(&[body], rows.len(), false);
             }
@@ -914,7 +953,7 @@ impl Engine {
     /// all, so that the device does not wait for the host; [`Engine::settle`] drops what was not wanted.
     pub async fn decode(&mut self, most: usize) -> Result<u32> {
         while self.in_flight.len() < IN_FLIGHT.min(most.max(1)) && self.submitted < self.context {
-            self.submit(&[&self.decode, &self.head, std::slice::from_ref(&self.sample)], 1, true);
+            self.submit(&[&self.decode, &self.head, self.sampler()], 1, true);
             self.read_token_later();
             self.maker.carried.ran(self.submitted, 1);
             self.submitted += 1;

@@ -172,7 +172,7 @@ impl Kernel {
             Self::ShortConv | Self::Mamba2 | Self::DeltaNet => &[Read, Read, Read, Write, Write, Read],
             Self::GatedNorm => &[Read, Read, Write, Read],
             Self::SigmoidGate => &[Read, Write, Read],
-            Self::Sample => &[Read, Write, Write],
+            Self::Sample => &[Read, Read, Write, Write],
             Self::MatmulBack => &[Read, Read, Read, Read, Write, Read],
             Self::LoraBack => &[Read, Read, Read, Write, Read],
             Self::LoraGrad => &[Read, Read, Write, Read],

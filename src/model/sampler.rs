@@ -44,6 +44,9 @@ pub const CANDIDATES: usize = 256;
 /// What is drawn where a logit is not finite: no token has this id.
 pub const BROKEN: u32 = u32::MAX;
 
+/// Stands for the logit of a token that may not come: below every logit of use, and finite.
+const EXCLUDED: f32 = -3.0e38;
+
 /// A number in \[0, 1) from a seed and a count.
 ///
 /// The output permutation of PCG (O'Neill, 2014), twice, over a Weyl sequence: stateless, and the same in WGSL.
@@ -61,10 +64,28 @@ pub fn uniform_draw(seed: u32, draw: u32) -> f32 {
 ///
 /// Ties go to the lower id. [`BROKEN`] where a logit is not finite.
 pub fn sample(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
+    sample_allowed(logits, None, sampling, draw)
+}
+
+/// As [`sample`], of the tokens whose bit is set in `mask`: `(V + 31) / 32` words, the lowest bit first, at least one set.
+pub fn sample_allowed(logits: &[f32], mask: Option<&[u32]>, sampling: &Sampling, draw: u32) -> u32 {
     assert!(!logits.is_empty(), "a student has a vocabulary");
     if logits.iter().any(|value| !value.is_finite()) {
         return BROKEN;
     }
+    let Some(mask) = mask else {
+        return choose(logits, sampling, draw);
+    };
+    let allowed = |i: usize| mask[i / 32] & (1 << (i % 32)) != 0;
+    let left: Vec<f32> = logits
+        .iter()
+        .enumerate()
+        .map(|(i, &value)| if allowed(i) { value } else { EXCLUDED })
+        .collect();
+    choose(&left, sampling, draw)
+}
+
+fn choose(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
     if sampling.temperature <= 0.0 {
         let mut best = 0;
         for (i, &value) in logits.iter().enumerate() {
@@ -94,7 +115,8 @@ pub fn sample(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
     let (mut count, mut sum) = (0, 0.0);
     while count < kept {
         let probability = weight(ids[count], 1.0);
-        if count > 0 && (sum >= sampling.top_p * total || probability < sampling.min_p) {
+        let excluded = logits[ids[count] as usize] <= EXCLUDED;
+        if count > 0 && (excluded || sum >= sampling.top_p * total || probability < sampling.min_p) {
             break;
         }
         sum += probability;

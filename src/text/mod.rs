@@ -1,6 +1,8 @@
-//! Strings to tokens and back: the tokenizer and the chat template that a file brings, and the stream of an answer.
+//! Strings to tokens and back: the tokenizer and the chat template that a file brings, the stream of an
+//! answer, and the form that it is held to.
 
 mod date;
+pub mod grammar;
 mod jinja;
 pub mod stream;
 pub mod template;

@@ -62,6 +62,11 @@ impl Stream {
         self
     }
 
+    /// Whether the reasoning has begun and is not closed yet.
+    pub fn is_reasoning(&self) -> bool {
+        matches!(self.part, Part::BeforeReasoning | Part::Reasoning)
+    }
+
     /// Takes the bytes of a token.
     pub fn push(&mut self, bytes: &[u8]) -> Delta {
         if self.stopped {

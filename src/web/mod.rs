@@ -13,6 +13,7 @@ use crate::gpu::{Gpu, GpuOptions, Tier, cases};
 use crate::model::memory::{Fit, Held};
 use crate::model::{Plan, Sampling};
 use crate::student::{Event, Header, Prompt, Request, Student, block_types};
+use crate::text::grammar::Format;
 use crate::text::template::Message;
 use js_sys::{Function, Promise, Reflect, Uint8Array};
 use serde::{Deserialize, Serialize};
@@ -143,6 +144,8 @@ struct ChatRequest {
     stop: Option<OneOrMany>,
     enable_thinking: Option<bool>,
     ignore_end: bool,
+    /// As in the chat-completions format, with two types more ([`Format::from_json`]).
+    response_format: serde_json::Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -626,6 +629,7 @@ impl Runner {
             enable_thinking: request.enable_thinking,
             date: Some(today()),
             ignore_end: request.ignore_end,
+            format: Format::from_json(&request.response_format)?,
         };
         let started = now();
         let mut first = started;

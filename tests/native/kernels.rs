@@ -457,6 +457,25 @@ fn sample() {
                 seed: 77,
             };
             list.push(cases::sample(10 + u64::from(draw), 3001, sampling, draw, draw % 4 == 0));
+            // From one token alone to nearly all.
+            let one_of = [100_000, 40, 3, 1][draw as usize % 4];
+            let seed = 60 + u64::from(draw);
+            list.push(cases::sample_allowed(
+                seed,
+                3001,
+                Some(one_of),
+                sampling,
+                draw,
+                draw % 5 == 0,
+            ));
+            list.push(cases::sample_allowed(
+                seed,
+                100,
+                Some(one_of),
+                Sampling::GREEDY,
+                draw,
+                draw % 2 == 0,
+            ));
         }
         list
     });

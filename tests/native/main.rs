@@ -9,6 +9,7 @@ mod fuzz;
 mod gpu;
 #[cfg(feature = "teach")]
 mod gpu_trainer;
+mod grammar;
 mod kernels;
 mod kit;
 mod lesson;

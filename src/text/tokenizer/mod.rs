@@ -359,6 +359,22 @@ impl Tokenizer {
         self.ends.binary_search(&id).is_ok()
     }
 
+    /// The tokens that end an answer, ascending.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The bytes of a token that is plain text: none for control tokens, and none for those of a file's own making, but for
+    /// runs of white space. What they spell can be spelled with others.
+    pub fn plain(&self, id: u32) -> &[u8] {
+        let piece = self.piece(id);
+        match self.kinds.get(id as usize) {
+            Some(Kind::Normal | Kind::Byte) => piece,
+            Some(Kind::UserDefined) if piece.iter().all(u8::is_ascii_whitespace) => piece,
+            _ => &[],
+        }
+    }
+
     /// Whether the file's rules put BOS in front of a text.
     pub fn adds_bos(&self) -> bool {
         self.add_bos
