@@ -2,7 +2,7 @@
 
 export type Code =
   | "not-gguf" | "gguf-version" | "truncated-file" | "malformed-file" | "split-file" | "unsupported" | "tokenizer" | "template"
-  | "does-not-fit" | "prompt-too-long" | "bad-request" | "no-device" | "device-lost" | "device" | "busy" | "aborted"
+  | "does-not-fit" | "prompt-too-long" | "bad-request" | "format" | "no-device" | "device-lost" | "device" | "busy" | "aborted"
   | "no-student" | "io" | "adapter" | "crashed" | "export-differs" | "not-kept" | "internal";
 
 /** Everything that is thrown: a stable code, a sentence, and a sentence saying what to do next. */
@@ -112,6 +112,15 @@ export interface Message {
   content: string | { type: "text"; text: string }[];
 }
 
+export type ResponseFormat =
+  | { type: "text" }
+  | { type: "json_object" }
+  | { type: "json_schema"; json_schema: { name?: string; description?: string; strict?: boolean | null; schema: object } }
+  /** Matched from end to end; without look-around and back references. */
+  | { type: "regex"; regex: string }
+  /** In Lark's notation, with a rule `start`. */
+  | { type: "grammar"; grammar: string };
+
 export interface Sampling {
   max_tokens?: number;
   max_completion_tokens?: number;
@@ -122,6 +131,11 @@ export interface Sampling {
   min_p?: number;
   seed?: number;
   stop?: string | string[];
+  /**
+   * The form of the answer. An answer that ends with finish_reason "stop" has it, unless a string of `stop` cut it; one that
+   * ends with "length" is its beginning. A form that cannot be had is an error of code "format".
+   */
+  response_format?: ResponseFormat;
   enable_thinking?: boolean;
   /** Goes on after the student's end token, until max_tokens. */
   ignore_eos?: boolean;

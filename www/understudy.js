@@ -340,7 +340,7 @@ class Adapter {
 /** @typedef {{ id: string, object: string, request: (body: any) => any, whole: (stamp: any, result: any) => any, piece: (delta: any) => any }} Shape */
 
 const KNOWN = new Set(["messages", "prompt", "model", "user", "n", "max_tokens", "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "seed",
-  "stop", "enable_thinking", "chat_template_kwargs", "ignore_eos", "stream_options", "store", "metadata"]);
+  "stop", "response_format", "enable_thinking", "chat_template_kwargs", "ignore_eos", "stream_options", "store", "metadata"]);
 /** Settings of other servers that mean "off" with these values, and are not served with any other. */
 const OFF = { n: [1], frequency_penalty: [0], presence_penalty: [0], repetition_penalty: [1], logprobs: [false], tool_choice: ["none"] };
 
@@ -351,9 +351,9 @@ function settings(body) {
     if (value == null || (off ? off.includes(value) : KNOWN.has(name))) continue;
     throw new UnderstudyError("bad-request", `The request cannot be served: ${name} is not known here.`, "Leave this setting out and send again.");
   }
-  const { max_tokens = body.max_completion_tokens, temperature, top_k, top_p, min_p, seed, stop } = body;
+  const { max_tokens = body.max_completion_tokens, temperature, top_k, top_p, min_p, seed, stop, response_format } = body;
   const enable_thinking = body.enable_thinking ?? body.chat_template_kwargs?.enable_thinking;
-  const all = { max_tokens, temperature, top_k, top_p, min_p, seed, stop, enable_thinking, ignore_end: body.ignore_eos };
+  const all = { max_tokens, temperature, top_k, top_p, min_p, seed, stop, response_format, enable_thinking, ignore_end: body.ignore_eos };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value != null));
 }
 

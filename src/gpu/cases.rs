@@ -716,7 +716,7 @@ pub fn sample_allowed(
         // One is allowed for sure.
         mask[vocabulary / 64] |= 1 << (vocabulary / 2 % 32);
         for (i, value) in numbers.vector(vocabulary).iter().enumerate() {
-            if value.to_bits() as usize % one_of == 0 {
+            if (value.to_bits() as usize).is_multiple_of(one_of) {
                 mask[i / 32] |= 1 << (i % 32);
             }
         }

@@ -165,6 +165,46 @@ describe("the page", () => {
     await page.context().close();
   });
 
+  test("answers in the form that response_format asks for", async () => {
+    const page = await site.open();
+    const said = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const schema = {
+        type: "object",
+        properties: { name: { type: "string", maxLength: 12 }, age: { type: "integer", minimum: 0, maximum: 120 } },
+        required: ["name", "age"],
+        additionalProperties: false,
+      };
+      const body = { messages: [{ role: "user", content: "Make JSON with the keys name and age: age 31, name Nora" }], temperature: 0 };
+      const create = (response_format, more) =>
+        student.chat.completions.create({ ...body, response_format, ...more }).then(
+          ({ choices: [{ message, finish_reason }] }) => ({ text: message.content, finish_reason }),
+          ({ code, hint }) => ({ code, hint }),
+        );
+      const form = { type: "json_schema", json_schema: { name: "person", schema } };
+      return {
+        json: await create(form),
+        cut: await create(form, { max_tokens: 3 }),
+        regex: await create({ type: "regex", regex: "[0-9]{3}-(north|south)" }),
+        grammar: await create({ type: "grammar", grammar: 'start: ("yes" | "no") "!"' }),
+        refused: await create({ type: "json_schema", json_schema: { schema: { type: "array", uniqueItems: true } } }),
+        unknown: await create({ type: "xml" }),
+      };
+    });
+    assert.equal(said.json.finish_reason, "stop");
+    const { name, age, ...rest } = JSON.parse(said.json.text);
+    assert.ok(typeof name === "string" && name.length <= 12 && Number.isInteger(age) && age >= 0 && age <= 120);
+    assert.deepEqual(rest, {});
+    assert.equal(said.cut.finish_reason, "length");
+    assert.match(said.regex.text, /^[0-9]{3}-(north|south)$/);
+    assert.match(said.grammar.text, /^(yes|no)!$/);
+    for (const refused of [said.refused, said.unknown]) {
+      assert.equal(refused.code, "format");
+      assert.ok(refused.hint.length > 0);
+    }
+    await page.context().close();
+  });
+
   test("loads a student for another page through Understudy.load", async () => {
     const page = await site.open();
     const info = await page.evaluate(async () => {

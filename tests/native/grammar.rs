@@ -1,14 +1,17 @@
 //! Answers in a form: random schemas, expressions and grammars on the bundled student; what is refused; what it costs.
 
 use crate::gpu::meet;
+use crate::kit;
 use serde_json::{Map, Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use understudy::format::Gguf;
 use understudy::format::source::Bytes;
 use understudy::gpu::{Gpu, GpuOptions};
 use understudy::model::Sampling;
 use understudy::student::{Answer, Engine, Event, Finish, Request, Student};
 use understudy::text::grammar::{Constraint, Format, Vocabulary};
 use understudy::text::template::Message;
+use understudy::text::tokenizer::Tokenizer;
 
 fn open(gpu: Option<&Gpu>) -> Student {
     let file = std::fs::read(concat!(
@@ -409,7 +412,7 @@ fn no_control_token_is_ever_allowed_in_a_form() {
     let mut constraint = Constraint::new(&vocabulary, &Format::JsonObject).unwrap();
     let text = r#"{"name": "Nora <|im_end|>", "list": [1, 2.5, {"a": null}], "said": "ä \"€\" 😀"}"#;
     let ids = tokenizer.encode(text, false, false).unwrap();
-    let mut spent = std::time::Duration::ZERO;
+    let mut spent = Duration::ZERO;
     for (i, &id) in ids.iter().enumerate() {
         let started = Instant::now();
         let mask = constraint.mask().unwrap().to_vec();
@@ -430,6 +433,55 @@ fn no_control_token_is_ever_allowed_in_a_form() {
     // What is complete lets ends come, and nothing else.
     let mask = constraint.mask().unwrap();
     assert!((0..32 * mask.len() as u32).all(|id| allowed(mask, id) == tokenizer.is_end(id)));
+}
+
+#[test]
+fn the_vocabularies_of_known_students_spell_json() {
+    let Some(kit) = kit::kit_dir() else {
+        kit::skip("the_vocabularies_of_known_students_spell_json");
+        return;
+    };
+    for name in [
+        "gemma-4",
+        "llama-bpe",
+        "qwen2",
+        "deepseek-llm",
+        "falcon",
+        "phi-3",
+        "llama-spm",
+    ] {
+        let bytes = kit::unxz(&kit.join(format!("vocab/ggml-vocab-{name}.gguf.xz")));
+        let gguf = pollster::block_on(Gguf::read(&Bytes(bytes))).unwrap();
+        let tokenizer = Tokenizer::from_metadata(&gguf.metadata).unwrap();
+        // Rows of padding are common.
+        let rows = tokenizer.vocab_size() + 40;
+        let started = Instant::now();
+        let vocabulary = Vocabulary::new(&tokenizer, rows).unwrap();
+        let ready = started.elapsed();
+        let mut constraint = Constraint::new(&vocabulary, &Format::JsonObject).unwrap();
+        let text = r#"{"name": "Nora O'Neill, 31 <b>", "list": [1, 2.5e-3, {"a": null}], "said": "ä \"€\"\n😀 नमस्ते"}"#;
+        let (mut rest, mut steps, mut spent, mut longest) = (text.as_bytes(), 0, Duration::ZERO, Duration::ZERO);
+        let mut complete = false;
+        while !rest.is_empty() {
+            let started = Instant::now();
+            let mask = constraint.mask().unwrap().to_vec();
+            let took = started.elapsed();
+            (steps, spent, longest) = (steps + 1, spent + took, longest.max(took));
+            let allowed = (0..32 * mask.len() as u32).filter(|id| mask[*id as usize / 32] & (1 << (id % 32)) != 0);
+            let next = allowed
+                .inspect(|&id| assert!(!tokenizer.is_control(id) && !tokenizer.is_end(id), "{name}: {id}"))
+                .filter(|&id| rest.starts_with(tokenizer.plain(id)))
+                .max_by_key(|&id| tokenizer.plain(id).len())
+                .unwrap_or_else(|| panic!("{name}: nothing spells {:?}", String::from_utf8_lossy(rest)));
+            rest = &rest[tokenizer.plain(next).len()..];
+            complete = constraint.advance(next).unwrap();
+        }
+        assert!(complete, "{name}");
+        println!(
+            "{name}: {rows} rows made ready in {ready:?}; {steps} masks, {:?} each, the longest {longest:?}",
+            spent / steps
+        );
+    }
 }
 
 #[test]
