@@ -93,7 +93,7 @@ mod oracle;
 #[cfg(feature = "teach")]
 mod teach {
     use super::BUNDLED;
-    use super::oracle::{self, Sequence, apart, objective, safetensors, teachers};
+    use super::oracle::{self, apart, safetensors};
     use understudy::cpu::loss::Teacher;
     use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
     use understudy::distill::gpu::GpuTrainer;
@@ -221,27 +221,6 @@ mod teach {
     const GRADIENT: &[u8] = include_bytes!("data/oracle/llama32-Q4_0-jsd_0.5-grads.safetensors");
     const EXPECTED: &str = include_str!("data/oracle/llama32-Q4_0.json");
 
-    /// One accumulated batch of the oracle's sequences; the mean loss.
-    async fn batch(trainer: &mut GpuTrainer, sequences: &[Sequence], kind: &str) -> f64 {
-        let count: usize = sequences.iter().map(|s| s.targets.iter().flatten().count()).sum();
-        let teachers: Vec<Vec<Teacher>> = sequences.iter().map(|s| teachers(s, kind)).collect();
-        let examples: Vec<Example> = sequences
-            .iter()
-            .zip(&teachers)
-            .map(|(s, teachers)| Example {
-                tokens: &s.tokens,
-                targets: &s.targets,
-                teachers,
-            })
-            .collect();
-        trainer.zero();
-        let stats = trainer
-            .accumulate(&examples, &objective(kind), 1.0 / count as f64)
-            .await
-            .expect("the device answers");
-        stats.iter().flatten().map(|s| f64::from(s[0])).sum::<f64>() / count as f64
-    }
-
     /// Thirteen losses with the length of every gradient, one gradient as a whole, and ten steps of AdamW, as PyTorch has them.
     #[wasm_bindgen_test]
     async fn losses_gradients_and_a_curve_are_the_oracles_in_the_browser() {
@@ -267,7 +246,7 @@ mod teach {
             oracle::init_pairs(pairs.iter_mut(), &first, false);
             trainer.set_pairs(&pairs);
             let theirs = row["loss"].as_f64().expect("a number");
-            let ours = batch(&mut trainer, &sequences, kind).await;
+            let ours = oracle::batch(&mut trainer, &sequences, kind, true).await;
             worst[0] = worst[0].max((ours - theirs).abs() / theirs);
             for pair in trainer.read(Memory::Gradient).await.expect("the device answers") {
                 let base = pair.base.strip_suffix(".weight").expect("a weight");
@@ -296,7 +275,7 @@ mod teach {
         };
         let curve = expected["ce"]["train_adamw"].as_array().expect("a list");
         for (step, theirs) in curve.iter().enumerate() {
-            let ours = batch(&mut trainer, &sequences, "ce").await;
+            let ours = oracle::batch(&mut trainer, &sequences, "ce", true).await;
             let theirs = theirs.as_f64().expect("a number");
             worst[3] = worst[3].max((ours - theirs).abs() / theirs);
             if step + 1 < curve.len() {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::BlockType;
 use crate::format::source::Source;
 use crate::model::lora::{Change, Stack};
-use crate::model::{MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
+use crate::model::{Linear, MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
 use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
@@ -256,13 +256,13 @@ impl Engine {
         let mut y = std::mem::take(&mut self.slots.logits);
         y.resize(self.plan.config.vocabulary, 0.0);
         for step in &self.plan.head {
-            let Step::Linear {
+            let Step::Linear(Linear {
                 norm,
                 matrix,
                 factor,
                 cap,
                 ..
-            } = step
+            }) = step
             else {
                 unreachable!("the head is one linear step")
             };
@@ -305,7 +305,7 @@ impl Engine {
                     self.slots.hidden.resize(rows * config.hidden, 0.0);
                     embed::embed(&self.matrices[*table], tokens, *factor, &mut self.slots.hidden);
                 }
-                Step::Linear {
+                Step::Linear(Linear {
                     norm,
                     input,
                     matrix,
@@ -317,7 +317,7 @@ impl Engine {
                     gate,
                     factor,
                     cap: _,
-                } => {
+                }) => {
                     let w = &self.matrices[*matrix];
                     let norm = norm.map(|id| self.vectors[id].as_slice());
                     let bias = bias.map(|id| self.vectors[id].as_slice());

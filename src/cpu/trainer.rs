@@ -22,7 +22,7 @@ use crate::format::gguf::Metadata;
 use crate::format::source::Source;
 use crate::model::chance::Numbers;
 use crate::model::lora::Parts;
-use crate::model::{MatrixId, Plan, RopeStyle, Slot, Step};
+use crate::model::{Linear, MatrixId, Plan, RopeStyle, Slot, Step};
 use std::collections::HashMap;
 
 /// A trained pair with its gradient and the optimizer's memory.
@@ -382,7 +382,7 @@ impl Trainer {
                 embed::embed(&self.matrices[*table], tokens, *factor, &mut hidden);
                 rows.slots.insert(Slot::Hidden, hidden);
             }
-            Step::Linear {
+            Step::Linear(Linear {
                 input,
                 output,
                 first,
@@ -390,7 +390,7 @@ impl Trainer {
                 add,
                 gate,
                 ..
-            } => {
+            }) => {
                 let (_, product) = self.product(step, &rows.slots[input]);
                 let n = product.len() / count;
                 let width = self.plan.width(*output);
@@ -475,7 +475,7 @@ impl Trainer {
 
     /// norm(x) of a linear step, and the product with bias and pairs, `(T, N)`.
     fn product(&self, step: &Step, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let Step::Linear { norm, matrix, bias, .. } = step else {
+        let Step::Linear(Linear { norm, matrix, bias, .. }) = step else {
             unreachable!("only linear steps multiply")
         };
         let w = &self.matrices[*matrix];
@@ -519,7 +519,7 @@ impl Trainer {
     }
 
     fn head_back(&self, rows: &Rows, chosen: &[usize], d_logits: &[f32]) -> Vec<f32> {
-        let Step::Linear { norm, matrix, .. } = &self.plan.head[0] else {
+        let Step::Linear(Linear { norm, matrix, .. }) = &self.plan.head[0] else {
             unreachable!("the head is one linear step")
         };
         let d = self.plan.config.hidden;
@@ -555,7 +555,7 @@ impl Trainer {
             let before = &tape[i];
             match step {
                 Step::Embed { .. } => {}
-                Step::Linear {
+                Step::Linear(Linear {
                     norm,
                     input,
                     matrix,
@@ -565,7 +565,7 @@ impl Trainer {
                     add,
                     gate,
                     ..
-                } => {
+                }) => {
                     let (h, product) = self.product(step, &before.slots[input]);
                     let n = product.len() / count;
                     let width = self.plan.width(*output);

@@ -11,7 +11,7 @@ use super::ops::{Frozen, crossing, frozen, primitive};
 use crate::error::Result;
 use crate::gpu::{Gpu, Training};
 use crate::model::config::Config;
-use crate::model::{RopeStyle, Slot, Step, VectorId};
+use crate::model::{Linear, RopeStyle, Slot, Step, VectorId};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Student {
         for step in &plan.body {
             let (begins, output) = match step {
                 Step::Embed { .. } => continue,
-                Step::Linear { output, .. } => (before == Slot::Hidden && *output == Slot::Qkv, *output),
+                Step::Linear(Linear { output, .. }) => (before == Slot::Hidden && *output == Slot::Qkv, *output),
                 Step::Swiglu => (false, Slot::FeedForward),
                 Step::AddNorm { .. } => unreachable!("no plan that is taught has a norm behind a part"),
                 Step::RopeAppend { .. } => (false, Slot::Qkv),
@@ -122,7 +122,7 @@ impl Student {
             .iter()
             .chain(&plan.head)
             .filter_map(|step| match step {
-                Step::Linear { norm, .. } => *norm,
+                Step::Linear(Linear { norm, .. }) => *norm,
                 Step::RopeAppend { gains, .. } => *gains,
                 _ => None,
             })
@@ -206,7 +206,7 @@ impl Student {
 
     /// Normed rows `chosen` of what left the last layer: what the head reads.
     pub fn headed(&self, hidden: Tensor<2>, chosen: &[usize]) -> Tensor<2> {
-        let Some(Step::Linear { norm, .. }) = self.training.plan().head.first() else {
+        let Some(Step::Linear(Linear { norm, .. })) = self.training.plan().head.first() else {
             unreachable!("the head is one linear step")
         };
         let indices: Vec<i32> = chosen.iter().map(|t| *t as i32).collect();
@@ -244,7 +244,7 @@ impl Student {
     fn is_trained(&self, layer: &[Step]) -> bool {
         layer
             .iter()
-            .any(|step| matches!(step, Step::Linear { matrix, .. } if self.training.is_trained(*matrix)))
+            .any(|step| matches!(step, Step::Linear(Linear { matrix, .. }) if self.training.is_trained(*matrix)))
     }
 
     /// x gain / rms(x) over the last dimension.
@@ -271,7 +271,7 @@ impl Student {
             match step {
                 Step::Embed { .. } => unreachable!("the embedding is in front of the layers"),
                 Step::AddNorm { .. } => unreachable!("no plan that is taught has a norm behind a part"),
-                Step::Linear {
+                Step::Linear(Linear {
                     norm,
                     input,
                     matrix,
@@ -280,7 +280,7 @@ impl Student {
                     first,
                     gate: gated,
                     ..
-                } => {
+                }) => {
                     let x = match input {
                         Slot::Hidden => hidden.clone(),
                         Slot::Attended => attended.take().expect("attention comes in front of its projection"),

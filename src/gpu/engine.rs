@@ -19,7 +19,7 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{Activation, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
+use crate::model::{Activation, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -208,7 +208,7 @@ impl Maker {
                     ));
                 }
             }
-            Step::Linear {
+            Step::Linear(Linear {
                 norm,
                 input,
                 matrix,
@@ -220,7 +220,7 @@ impl Maker {
                 gate,
                 factor,
                 cap,
-            } => {
+            }) => {
                 let x = self.slots[input].clone();
                 let y = self.slots[output].clone();
                 let gain = norm.map(|id| self.vectors[id].clone());

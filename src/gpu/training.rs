@@ -20,7 +20,7 @@ use crate::format::BlockType;
 use crate::format::adapter::Pair;
 use crate::format::repack::{groups, row_words};
 use crate::format::source::Source;
-use crate::model::{MatrixId, Plan, Step, VectorId};
+use crate::model::{Linear, MatrixId, Plan, Step, VectorId};
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -177,7 +177,7 @@ impl Training {
         let mut pipelines = Pipelines::new(gpu);
         let mut prepared = HashMap::new();
         for step in plan.body.iter().chain(&plan.head) {
-            if let Step::Linear { matrix, bias, .. } = step {
+            if let Step::Linear(Linear { matrix, bias, .. }) = step {
                 let place = pairs.places.get(matrix);
                 let (matmul, ..) = Kernel::matmul(gpu.is_software());
                 let made = prepare(
@@ -456,7 +456,7 @@ impl Training {
 
     fn head_matrix(&self) -> MatrixId {
         match self.plan.head.as_slice() {
-            [Step::Linear { matrix, .. }] => *matrix,
+            [Step::Linear(Linear { matrix, .. })] => *matrix,
             _ => unreachable!("the head is one linear step"),
         }
     }

@@ -3,7 +3,7 @@
 //! Several adapters become one of their summed ranks: `y += B (s * (A x))`, where s holds each adapter's factor for its
 //! own ranks. A change of scale then rewrites s and nothing else.
 
-use super::plan::{Matrix, MatrixId, Plan, Step};
+use super::plan::{Linear, Matrix, MatrixId, Plan, Step};
 use crate::error::{Error, Result};
 use crate::format::adapter::Adapter;
 
@@ -98,7 +98,7 @@ impl Stack {
             .body
             .iter()
             .filter_map(|step| match step {
-                Step::Linear { matrix, .. } => Some(*matrix),
+                Step::Linear(Linear { matrix, .. }) => Some(*matrix),
                 _ => None,
             })
             .collect();

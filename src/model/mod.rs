@@ -10,6 +10,6 @@ pub mod recurrent;
 pub mod sampler;
 
 pub use config::{Activation, Architecture, Config, Mixer, QkNorm, RopeStyle};
-pub use plan::{Cache, CacheId, Matrix, MatrixId, Plan, Slot, Step, VectorId};
+pub use plan::{Cache, CacheId, Linear, Matrix, MatrixId, Plan, Slot, Step, VectorId};
 pub use recurrent::{Mixing, OPENING, Recurrent};
 pub use sampler::Sampling;

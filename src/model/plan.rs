@@ -123,6 +123,52 @@ async fn read_weights<S: Source>(source: &S, tensor: &TensorInfo, offset: u64, l
     Ok(bytes)
 }
 
+/// output\[first + step n\] (+)= factor (W norm(input) + bias), capped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// Gain of the RMS norm in front, if any.
+    pub norm: Option<VectorId>,
+    /// What is multiplied.
+    pub input: Slot,
+    /// W, `(N, K)`.
+    pub matrix: MatrixId,
+    /// Added to each row, if any.
+    pub bias: Option<VectorId>,
+    /// Where the results go.
+    pub output: Slot,
+    /// Column of the first result.
+    pub first: usize,
+    /// Distance between results: 2 when only the gates or only the ups are written.
+    pub step: usize,
+    /// Added to what is there (the residual stream), instead of replacing it.
+    pub add: bool,
+    /// W's rows are (gate, up) pairs, and act(gate) up is written, by [`Config::activation`].
+    pub gate: bool,
+    /// Results are multiplied by this, the bias included.
+    pub factor: f32,
+    /// c: results y become c tanh(y / c). Only in the head.
+    pub cap: Option<f32>,
+}
+
+impl Linear {
+    /// output = W input: what the steps of a layer vary.
+    fn new(input: Slot, matrix: MatrixId, output: Slot) -> Self {
+        Self {
+            norm: None,
+            input,
+            matrix,
+            bias: None,
+            output,
+            first: 0,
+            step: 1,
+            add: false,
+            gate: false,
+            factor: 1.0,
+            cap: None,
+        }
+    }
+}
+
 /// One step of a token (or of a chunk of tokens: the steps are the same).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -133,31 +179,8 @@ pub enum Step {
         /// Rows are multiplied by this.
         factor: f32,
     },
-    /// output\[first + step n\] (+)= factor (W norm(input) + bias), capped.
-    Linear {
-        /// Gain of the RMS norm in front, if any.
-        norm: Option<VectorId>,
-        /// What is multiplied.
-        input: Slot,
-        /// W, `(N, K)`.
-        matrix: MatrixId,
-        /// Added to each row, if any.
-        bias: Option<VectorId>,
-        /// Where the results go.
-        output: Slot,
-        /// Column of the first result.
-        first: usize,
-        /// Distance between results: 2 when only the gates or only the ups are written.
-        step: usize,
-        /// Added to what is there (the residual stream), instead of replacing it.
-        add: bool,
-        /// W's rows are (gate, up) pairs, and act(gate) up is written, by [`Config::activation`].
-        gate: bool,
-        /// Results are multiplied by this, the bias included.
-        factor: f32,
-        /// c: results y become c tanh(y / c). Only in the head.
-        cap: Option<f32>,
-    },
+    /// A matrix product.
+    Linear(Linear),
     /// FeedForward = act(gate) up from [`Slot::GateUp`]: only when gate and up differ in block type.
     Swiglu,
     /// Hidden += factor norm(Branch).
@@ -319,7 +342,7 @@ impl Plan {
     /// Whether a step of the body writes to `slot`.
     pub fn writes(&self, slot: Slot) -> bool {
         self.body.iter().any(|step| match step {
-            Step::Linear { output, .. } => *output == slot,
+            Step::Linear(Linear { output, .. }) => *output == slot,
             Step::ShortConv { .. } => slot == Slot::Convolved,
             Step::Scan { .. } => slot == Slot::Scanned,
             _ => false,
@@ -631,15 +654,12 @@ impl<'a> Builder<'a> {
         for run in runs {
             let bias = self.bias(&run.biases)?;
             let matrix = self.push_matrix(run.tensors, false, run.block_type);
-            self.body.push(
-                Product {
-                    norm,
-                    bias,
-                    first: run.first,
-                    ..product(Slot::Hidden, matrix, output)
-                }
-                .step(),
-            );
+            self.body.push(Step::Linear(Linear {
+                norm,
+                bias,
+                first: run.first,
+                ..Linear::new(Slot::Hidden, matrix, output)
+            }));
         }
         Ok(())
     }
@@ -661,26 +681,20 @@ impl<'a> Builder<'a> {
         };
         if gate_type == up_type {
             let matrix = self.push_matrix(vec![gate, up], true, gate_type);
-            self.body.push(
-                Product {
-                    norm,
-                    gate: true,
-                    ..product(Slot::Hidden, matrix, Slot::FeedForward)
-                }
-                .step(),
-            );
+            self.body.push(Step::Linear(Linear {
+                norm,
+                gate: true,
+                ..Linear::new(Slot::Hidden, matrix, Slot::FeedForward)
+            }));
         } else {
             for (first, tensor, block_type) in [(0, gate, gate_type), (1, up, up_type)] {
                 let matrix = self.push_matrix(vec![tensor], false, block_type);
-                self.body.push(
-                    Product {
-                        norm,
-                        first,
-                        step: 2,
-                        ..product(Slot::Hidden, matrix, Slot::GateUp)
-                    }
-                    .step(),
-                );
+                self.body.push(Step::Linear(Linear {
+                    norm,
+                    first,
+                    step: 2,
+                    ..Linear::new(Slot::Hidden, matrix, Slot::GateUp)
+                }));
             }
             self.body.push(Step::Swiglu);
         }
@@ -700,25 +714,19 @@ impl<'a> Builder<'a> {
         let bias = self.bias(&[(format!("{name}.bias"), rows)])?;
         let matrix = self.push_matrix(vec![tensor], false, block_type);
         if !config.norms.after() {
-            self.body.push(
-                Product {
-                    bias,
-                    add: true,
-                    factor: config.residual_scale,
-                    ..product(input, matrix, Slot::Hidden)
-                }
-                .step(),
-            );
+            self.body.push(Step::Linear(Linear {
+                bias,
+                add: true,
+                factor: config.residual_scale,
+                ..Linear::new(input, matrix, Slot::Hidden)
+            }));
             return Ok(());
         }
         let gain = self.gain(behind, rows)?;
-        self.body.push(
-            Product {
-                bias,
-                ..product(input, matrix, Slot::Branch)
-            }
-            .step(),
-        );
+        self.body.push(Step::Linear(Linear {
+            bias,
+            ..Linear::new(input, matrix, Slot::Branch)
+        }));
         self.body.push(Step::AddNorm {
             gain,
             factor: config.residual_scale,
@@ -744,11 +752,11 @@ impl<'a> Builder<'a> {
         } else {
             table
         };
-        let head = Product {
+        let head = Linear {
             norm: Some(norm),
             factor: config.logit_scale,
             cap: config.logit_cap,
-            ..product(Slot::Hidden, matrix, Slot::Logits)
+            ..Linear::new(Slot::Hidden, matrix, Slot::Logits)
         };
         let factors = self.factors(config.rotary / 2)?;
         // A tensor of a layer that no step reads would change the mathematics: say so instead of ignoring it.
@@ -769,7 +777,7 @@ impl<'a> Builder<'a> {
             matrices: self.matrices,
             vectors: self.vectors,
             body: self.body,
-            head: vec![head.step()],
+            head: vec![Step::Linear(head)],
             caches: self.caches,
             cells: self.cells,
             factors,
@@ -792,69 +800,6 @@ impl<'a> Builder<'a> {
             (Some(always), (None, None)) => Ok(Some(Factors::Always(always))),
             (None, (Some(short), Some(long))) => Ok(Some(Factors::ByContext { short, long })),
             _ => Err(Error::malformed("its rotary factors are incomplete, or there twice")),
-        }
-    }
-}
-
-/// [`Step::Linear`] while it is put together.
-struct Product {
-    norm: Option<VectorId>,
-    input: Slot,
-    matrix: MatrixId,
-    bias: Option<VectorId>,
-    output: Slot,
-    first: usize,
-    step: usize,
-    add: bool,
-    gate: bool,
-    factor: f32,
-    cap: Option<f32>,
-}
-
-/// output = W input: what the steps of a layer vary.
-fn product(input: Slot, matrix: MatrixId, output: Slot) -> Product {
-    Product {
-        norm: None,
-        input,
-        matrix,
-        bias: None,
-        output,
-        first: 0,
-        step: 1,
-        add: false,
-        gate: false,
-        factor: 1.0,
-        cap: None,
-    }
-}
-
-impl Product {
-    fn step(self) -> Step {
-        let Self {
-            norm,
-            input,
-            matrix,
-            bias,
-            output,
-            first,
-            step,
-            add,
-            gate,
-            factor,
-            cap,
-        } = self;
-        Step::Linear {
-            norm,
-            input,
-            matrix,
-            bias,
-            output,
-            first,
-            step,
-            add,
-            gate,
-            factor,
-            cap,
         }
     }
 }

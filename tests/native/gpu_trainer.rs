@@ -1,7 +1,7 @@
 //! A training step on the GPU, Burn's graph over the runner's shaders, against the kit's oracle and against the CPU's.
 
 use crate::kit;
-use crate::oracle::{Sequence, apart, floats, init_pairs, objective, sequences, shape, teachers};
+use crate::oracle::{Sequence, apart, floats, init_pairs, sequences, shape};
 use pollster::block_on;
 use understudy::cpu::loss::Teacher;
 use understudy::cpu::trainer::{AdamW, Example, Shape, Trainer, initial};
@@ -53,24 +53,7 @@ const ROOM: Room = Room { rows: 128, named: 8 };
 
 /// One accumulated batch of both sequences, side by side or one after the other; the mean loss.
 fn batch(trainer: &mut GpuTrainer, sequences: &[Sequence], kind: &str, together: bool) -> f64 {
-    let count: usize = sequences.iter().map(|s| s.targets.iter().flatten().count()).sum();
-    let teachers: Vec<Vec<Teacher>> = sequences.iter().map(|s| teachers(s, kind)).collect();
-    let examples: Vec<Example> = sequences
-        .iter()
-        .zip(&teachers)
-        .map(|(s, teachers)| Example {
-            tokens: &s.tokens,
-            targets: &s.targets,
-            teachers,
-        })
-        .collect();
-    trainer.zero();
-    let mut sum = 0.0;
-    for some in examples.chunks(if together { 2 } else { 1 }) {
-        let stats = block_on(trainer.accumulate(some, &objective(kind), 1.0 / count as f64)).unwrap();
-        sum += stats.iter().flatten().map(|s| f64::from(s[0])).sum::<f64>();
-    }
-    sum / count as f64
+    block_on(crate::oracle::batch(trainer, sequences, kind, together))
 }
 
 fn start(trainer: &mut GpuTrainer, start: &std::collections::HashMap<String, Vec<u8>>, zero_b: bool) {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use understudy::cpu::loss::Teacher;
+#[cfg(feature = "teach")]
+use understudy::cpu::trainer::Example;
 use understudy::cpu::trainer::Shape;
 use understudy::distill::{Divergence, Objective, Tail};
 use understudy::format::adapter::Pair;
@@ -133,4 +135,35 @@ pub fn apart(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let of = |it: &mut dyn Iterator<Item = f32>| it.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     of(&mut a.iter().zip(b).map(|(a, b)| a - b)) / of(&mut b.iter().copied()).max(1e-12)
+}
+
+/// One batch of `sequences` on the GPU, side by side or one after the other: its gradients are accumulated; the mean loss.
+#[cfg(feature = "teach")]
+pub async fn batch(
+    trainer: &mut understudy::distill::gpu::GpuTrainer,
+    sequences: &[Sequence],
+    kind: &str,
+    together: bool,
+) -> f64 {
+    let count: usize = sequences.iter().map(|s| s.targets.iter().flatten().count()).sum();
+    let teachers: Vec<Vec<Teacher>> = sequences.iter().map(|s| teachers(s, kind)).collect();
+    let examples: Vec<Example> = sequences
+        .iter()
+        .zip(&teachers)
+        .map(|(s, teachers)| Example {
+            tokens: &s.tokens,
+            targets: &s.targets,
+            teachers,
+        })
+        .collect();
+    trainer.zero();
+    let mut sum = 0.0;
+    for some in examples.chunks(if together { 2 } else { 1 }) {
+        let stats = trainer
+            .accumulate(some, &objective(kind), 1.0 / count as f64)
+            .await
+            .unwrap();
+        sum += stats.iter().flatten().map(|s| f64::from(s[0])).sum::<f64>();
+    }
+    sum / count as f64
 }
