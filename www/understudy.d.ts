@@ -442,7 +442,8 @@ export interface AdapterAbout {
 export interface TeachingOptions extends Pick<EngineOptions, "assets" | "loader" | "gpu" | "subgroups" | "f16" | "signal" | "onProgress"> {}
 
 export interface RunOptions {
-  /** Chats on which forgetting is measured; the last message of each is the answer. Default: everyday rows that come with this module. */
+  /** Chats on which forgetting is measured; the last message of each is the answer. Default: the student's own
+   *  answers to everyday questions, which it is asked first. */
   generic?: { role: string; content: string }[][];
   /** A checkpoint every so many steps, default 5. From it the training goes on after a lost device or a crash. */
   every?: number;

@@ -270,7 +270,7 @@ class Student extends EventTarget {
    */
   teaching(options = {}) {
     if (this.closed) return Promise.reject(closed());
-    return Teaching.start({ ...this.engine.options, signal: undefined, onProgress: undefined, ...options, assets: this.engine.base, student: this.blob });
+    return Teaching.start({ ...this.engine.options, signal: undefined, onProgress: undefined, ...options, assets: this.engine.base, student: this.blob, pupil: this });
   }
 
   /**

@@ -62,13 +62,15 @@ impl GpuTrainer {
             Some(vector) => Some(vector.read(source).await?),
             None => None,
         };
+        let table = |rope| plan.config.turns(rope, bucket(context), factors.as_deref());
+        let turns = (0..plan.config.ropes.len()).map(table).collect();
         let room = Room {
             rows: room.rows.max(bucket(context)),
             ..room
         };
         let training = Training::load(gpu, plan, source, shape, seed, room, progress).await?;
         Ok(Self {
-            student: Student::new(Arc::new(training), device.clone(), factors.as_deref(), bucket(context)),
+            student: Student::new(Arc::new(training), device.clone(), turns),
             device: device.clone(),
             shape: shape.clone(),
             steps: 0,

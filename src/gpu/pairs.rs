@@ -31,8 +31,10 @@ pub enum Memory {
 
 /// Where the pairs of a matrix lie.
 pub(super) struct Place {
-    /// How the matrix is made of tensors.
+    /// How the matrix is made of tensors, each with an A of its own. A tensor of the file that is fused has one A for all its rows.
     pub parts: Parts,
+    /// How its rows lie: as `parts`, but with the halves of a fused tensor told apart.
+    order: Parts,
     /// N.
     pub rows: usize,
     /// K.
@@ -86,14 +88,16 @@ impl Pairs {
         let first_layer = shape.first_layer(plan);
         let (mut names, mut places, mut floats) = (Vec::new(), HashMap::new(), 0);
         for (matrix, about) in plan.matrices.iter().enumerate() {
-            for (part, tensor) in about.tensors.iter().enumerate() {
+            let fused = about.tensors.len() > 1 && about.tensors.iter().all(|t| t.name == about.tensors[0].name);
+            let tensors = if fused { &about.tensors[..1] } else { &about.tensors };
+            for (part, tensor) in tensors.iter().enumerate() {
                 let Some((layer, module)) = layer_and_module(&tensor.name) else {
                     continue;
                 };
                 if layer >= first_layer && shape.wants(module) {
                     names.push(Named {
                         base: tensor.name.clone(),
-                        rows: tensor.rows(),
+                        rows: if fused { about.rows } else { tensor.rows() },
                         columns: tensor.columns(),
                         matrix,
                         part,
@@ -101,12 +105,14 @@ impl Pairs {
                 }
             }
             if names.last().is_some_and(|named| named.matrix == matrix) {
-                let (parts, stride) = (Parts::of(about), 8 * groups(about.columns));
+                let (order, stride) = (Parts::of(about), 8 * groups(about.columns));
+                let parts = if fused { Parts::ONE } else { order };
                 let a = floats;
                 let b = (a + parts.count * padded * stride).next_multiple_of(ALIGN);
                 floats = (b + about.rows * padded).next_multiple_of(ALIGN);
                 let place = Place {
                     parts,
+                    order,
                     rows: about.rows,
                     columns: about.columns,
                     stride,
@@ -181,7 +187,13 @@ impl Pairs {
             .collect();
         let mut b = vec![0; named.rows];
         for n in (0..place.rows).filter(|n| place.parts.part(*n) == named.part) {
-            b[place.parts.own(n)] = place.b + n * self.padded;
+            // Halves of a fused tensor lie one behind the other there.
+            let own = if place.parts == place.order {
+                place.parts.own(n)
+            } else {
+                place.order.part(n) * (place.rows / place.order.count) + place.order.own(n)
+            };
+            b[own] = place.b + n * self.padded;
         }
         (a, b)
     }

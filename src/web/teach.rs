@@ -256,14 +256,17 @@ impl Teacher {
         work(open.as_mut().ok_or(Error::NoStudent)?)
     }
 
-    /// Opens a student's file: its header alone; weights are read when a training is prepared.
-    pub async fn open(&self, read: Function, size: f64) -> Answer {
+    /// Opens a student's file: its header alone; weights are read when a training is prepared. `context`: the positions that it
+    /// answers with; by default those that it was trained with.
+    pub async fn open(&self, read: Function, size: f64, context: Option<u32>) -> Answer {
         let source = JsSource {
             read,
             size: size as u64,
         };
-        let header = Header::read(&source, self.gpu.as_ref(), Some(256)).await?;
+        let mut header = Header::read(&source, self.gpu.as_ref(), Some(256)).await?;
         header.plan.teachable()?;
+        let context = context.map_or(header.plan.config.context, |n| n as usize);
+        header.plan.settle_factors(context);
         let words = StudentWords {
             name: Provenance::from_metadata(&header.gguf.metadata).name,
             architecture: header.plan.config.architecture.name(),

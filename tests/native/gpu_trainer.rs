@@ -19,7 +19,7 @@ use understudy::model::Plan;
 use understudy::student::Student;
 
 /// A device as training wants it, or the name of the test that is skipped.
-fn meet(test: &str) -> Option<Gpu> {
+pub(crate) fn meet(test: &str) -> Option<Gpu> {
     let options = GpuOptions {
         subgroups: true,
         all_features: true,
@@ -28,28 +28,22 @@ fn meet(test: &str) -> Option<Gpu> {
     crate::gpu::meet(test, options)
 }
 
-fn plan(file: &[u8]) -> Plan {
+pub(crate) fn plan(file: &[u8]) -> Plan {
     Plan::new(&Gguf::from_bytes(file).unwrap()).unwrap()
 }
 
-fn trainer(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room) -> GpuTrainer {
+pub(crate) fn trainer(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room) -> GpuTrainer {
     let source = Bytes(file.to_vec());
     let device = share(gpu).unwrap();
-    block_on(GpuTrainer::new(
-        gpu,
-        &device,
-        plan(file),
-        &source,
-        64,
-        shape,
-        1,
-        room,
-        |_| Ok(()),
-    ))
+    let mut plan = plan(file);
+    plan.settle_factors(plan.config.context);
+    block_on(GpuTrainer::new(gpu, &device, plan, &source, 64, shape, 1, room, |_| {
+        Ok(())
+    }))
     .unwrap()
 }
 
-const ROOM: Room = Room { rows: 128, named: 8 };
+pub(crate) const ROOM: Room = Room { rows: 128, named: 8 };
 
 /// One accumulated batch of both sequences, side by side or one after the other; the mean loss.
 fn batch(trainer: &mut GpuTrainer, sequences: &[Sequence], kind: &str, together: bool) -> f64 {
@@ -111,10 +105,7 @@ fn losses_gradients_and_curves_are_the_oracles_on_the_gpu() {
                 }
             }
             combinations += 1;
-            let Some(curve) = row["train_adamw"]["losses"]
-                .as_array()
-                .filter(|_| kind == "ce" || kind == "topk_tail")
-            else {
+            let Some(curve) = row["train_adamw"]["losses"].as_array() else {
                 continue;
             };
             start(&mut trainer, &first, true);
@@ -167,7 +158,7 @@ fn losses_gradients_and_curves_are_the_oracles_on_the_gpu() {
         worst.map(|w| format!("{w:.1e}")).join(", ")
     );
     assert_eq!(combinations, 78);
-    assert!(curves >= 4, "{curves}");
+    assert_eq!(curves, 52);
     assert!(worst.iter().all(|w| *w < 1e-4), "{worst:?}");
 }
 
@@ -193,11 +184,11 @@ fn lesson(seed: u32, length: u32) -> Lesson {
     }
 }
 
-fn lessons(count: u32) -> Vec<Lesson> {
+pub(crate) fn lessons(count: u32) -> Vec<Lesson> {
     (0..count).map(|i| lesson(i, 9 + i % 5)).collect()
 }
 
-fn with_examples<T>(lessons: &[Lesson], work: impl FnOnce(&[Example]) -> T) -> T {
+pub(crate) fn with_examples<T>(lessons: &[Lesson], work: impl FnOnce(&[Example]) -> T) -> T {
     let teachers: Vec<Vec<Teacher>> = lessons
         .iter()
         .map(|lesson| {
@@ -222,7 +213,7 @@ fn with_examples<T>(lessons: &[Lesson], work: impl FnOnce(&[Example]) -> T) -> T
 }
 
 /// Pairs with something in B, so that every gradient is more than zero.
-fn stirred(trainer: &GpuTrainer) -> Vec<Pair> {
+pub(crate) fn stirred(trainer: &GpuTrainer) -> Vec<Pair> {
     let mut pairs = block_on(trainer.read(Memory::Values)).unwrap();
     for (i, pair) in pairs.iter_mut().enumerate() {
         let (rank, rows) = (pair.rank, pair.rows);

@@ -606,12 +606,16 @@ fn loss() {
     check(Kernel::Loss, |_| {
         let mut list = Vec::new();
         for (i, (kind, objective)) in teach::objectives().into_iter().enumerate() {
-            list.push(teach::loss(i as u64, 3, 67, kind, objective));
+            list.push(teach::loss(i as u64, 3, 67, kind, objective, None));
         }
         let objective = Objective::default();
-        list.push(teach::loss(80, 2, 3001, teach::Kind::Sparse(64), objective));
+        list.push(teach::loss(80, 2, 3001, teach::Kind::Sparse(64), objective, None));
         // The teacher names every token: there is no bucket for others.
-        list.push(teach::loss(81, 2, 7, teach::Kind::Sparse(7), objective));
+        list.push(teach::loss(81, 2, 7, teach::Kind::Sparse(7), objective, None));
+        // A head with a cap, and a teacher whose logits come out of the same head.
+        for (i, (kind, objective)) in teach::objectives().into_iter().step_by(3).enumerate() {
+            list.push(teach::loss(90 + i as u64, 3, 67, kind, objective, Some(5.0)));
+        }
         list
     });
 }

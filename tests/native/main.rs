@@ -21,6 +21,8 @@ mod repack;
 mod shaders;
 mod split;
 mod student;
+#[cfg(feature = "teach")]
+mod taught;
 mod templates;
 mod text;
 mod tool_calls;
