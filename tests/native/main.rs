@@ -21,6 +21,7 @@ mod repack;
 mod shaders;
 mod split;
 mod student;
+mod teaching;
 mod templates;
 mod text;
 mod tool_calls;
