@@ -131,7 +131,6 @@ impl Training {
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         shape.check()?;
-        plan.teachable()?;
         let mut types: Vec<BlockType> = plan.matrices.iter().map(|m| m.block_type).collect();
         types.sort_by_key(|t| *t as u32);
         types.dedup();

@@ -357,13 +357,6 @@ impl Plan {
         })
     }
 
-    /// Whether the trainers can go back through every step of this plan.
-    ///
-    /// Errors: [`Error::Unsupported`], naming the architecture and what of it is not known backwards.
-    pub fn teachable(&self) -> Result<()> {
-        Ok(())
-    }
-
     /// The shape of recurrent layers, whose steps are in the plan.
     pub fn recurrent(&self) -> &Recurrent {
         self.config

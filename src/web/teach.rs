@@ -264,7 +264,6 @@ impl Teacher {
             size: size as u64,
         };
         let mut header = Header::read(&source, self.gpu.as_ref(), Some(256)).await?;
-        header.plan.teachable()?;
         let context = context.map_or(header.plan.config.context, |n| n as usize);
         header.plan.settle_factors(context);
         let words = StudentWords {

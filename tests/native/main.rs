@@ -23,6 +23,7 @@ mod split;
 mod student;
 #[cfg(feature = "teach")]
 mod taught;
+mod teaching;
 mod templates;
 mod text;
 mod tool_calls;

@@ -4,8 +4,9 @@
 use crate::gpu_trainer::{ROOM, lessons, meet, plan, stirred, trainer, with_examples};
 use crate::kit;
 use crate::oracle::{apart, shape};
+use crate::teaching::exchanged;
 use pollster::block_on;
-use understudy::cpu::trainer::initial;
+use understudy::cpu::trainer::{Trainer, initial};
 use understudy::distill::Objective;
 use understudy::distill::gpu::GpuTrainer;
 use understudy::distill::lesson::Lesson;
@@ -59,8 +60,18 @@ fn every_architecture_is_taught_on_the_gpu() {
     let lessons = lessons(2);
     let objective = Objective::default();
     let mut failed = Vec::new();
-    for model in MODELS {
-        let file = std::fs::read(kit.join(format!("models/{model}-Q8_0.gguf"))).unwrap();
+    let mut files: Vec<(&str, Vec<u8>)> = MODELS
+        .iter()
+        .map(|model| {
+            (
+                *model,
+                std::fs::read(kit.join(format!("models/{model}-Q8_0.gguf"))).unwrap(),
+            )
+        })
+        .collect();
+    let hybrid = files.iter().find(|(model, _)| *model == "granite4h").unwrap();
+    files.push(("granite4h, exchanged", exchanged(&hybrid.1)));
+    for (model, file) in files {
         let mut trainer = trainer(&gpu, &file, &shape(4, 8.0), ROOM);
         // Longer than the windows, chunks and convolutions of the kit's models.
         let vocabulary = plan(&file).config.vocabulary as u32;
@@ -79,6 +90,22 @@ fn every_architecture_is_taught_on_the_gpu() {
         })
         .unwrap();
         let gradient = block_on(trainer.read(Memory::Gradient)).unwrap();
+        let mut settled = plan(&file);
+        settled.settle_factors(settled.config.context);
+        let mut on_cpu = block_on(Trainer::new(settled, &Bytes(file.clone()), 64, &shape(4, 8.0), 1)).unwrap();
+        assert_eq!(on_cpu.pairs.len(), pairs.len(), "{model}");
+        for (trained, pair) in on_cpu.pairs.iter_mut().zip(&pairs) {
+            trained.pair = pair.clone();
+        }
+        with_examples(&lessons, |examples| {
+            for example in examples {
+                on_cpu.accumulate(example, &objective, 1.0);
+            }
+        });
+        let twins = on_cpu.pairs.iter().zip(&gradient);
+        let backwards = twins
+            .map(|(cpu, gpu)| apart(&gpu.a, &cpu.gradient[0]).max(apart(&gpu.b, &cpu.gradient[1])))
+            .fold(0.0, f64::max);
         let along: Vec<Pair> = pairs
             .iter()
             .zip(&gradient)
@@ -114,11 +141,13 @@ fn every_architecture_is_taught_on_the_gpu() {
         let measured = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / (12.0 * f64::from(step));
         let error = (measured - slope).abs() / slope.abs();
         println!(
-            "{model}: {} pairs; logits {forwards:.1e} from the runner's; slope {slope:.4}, measured {measured:.4}",
+            "{model}: {} pairs; logits {forwards:.1e} from the runner's, gradients {backwards:.1e} from the CPU's; slope {slope:.4}, measured {measured:.4}",
             pairs.len()
         );
-        if forwards > 1e-4 || error > 5e-3 {
-            failed.push(format!("{model}: logits {forwards:.1e}, slope off by {error:.1e}"));
+        if forwards > 1e-4 || backwards > 1e-4 || error > 5e-3 {
+            failed.push(format!(
+                "{model}: logits {forwards:.1e}, gradients {backwards:.1e}, slope off by {error:.1e}"
+            ));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
