@@ -349,7 +349,7 @@ impl Plan {
         })
     }
 
-    /// Whether the trainers can go back through every step of this plan.
+    /// Whether the GPU's trainer can go back through every step of this plan. The CPU's goes through all that there are.
     ///
     /// Errors: [`Error::Unsupported`], naming the architecture and what of it is not known backwards.
     pub fn teachable(&self) -> Result<()> {

@@ -79,10 +79,10 @@ fn chunks_of_seven_agree_with_the_kit() {
 }
 
 #[test]
-fn teaching_them_is_refused() {
+fn the_gpus_trainer_refuses_them() {
     for name in MODELS {
         let Some((file, _)) = reference(name) else {
-            return kit::skip("teaching_them_is_refused");
+            return kit::skip("the_gpus_trainer_refuses_them");
         };
         let error = open(&file, None).plan().teachable().unwrap_err();
         assert!(error.to_string().contains("recurrent layers"), "{name}: {error}");
