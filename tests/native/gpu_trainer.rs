@@ -32,18 +32,21 @@ pub(crate) fn plan(file: &[u8]) -> Plan {
     Plan::new(&Gguf::from_bytes(file).unwrap()).unwrap()
 }
 
-pub(crate) fn trainer(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room) -> GpuTrainer {
+fn trainer(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room) -> GpuTrainer {
+    trainer_of(gpu, file, shape, room, 64)
+}
+
+/// A trainer for rows of up to `context` tokens.
+pub(crate) fn trainer_of(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room, context: usize) -> GpuTrainer {
     let source = Bytes(file.to_vec());
     let device = share(gpu).unwrap();
     let mut plan = plan(file);
     plan.settle_factors(plan.config.context);
-    block_on(GpuTrainer::new(gpu, &device, plan, &source, 64, shape, 1, room, |_| {
-        Ok(())
-    }))
-    .unwrap()
+    let made = GpuTrainer::new(gpu, &device, plan, &source, context, shape, 1, room, |_| Ok(()));
+    block_on(made).unwrap()
 }
 
-pub(crate) const ROOM: Room = Room { rows: 128, named: 8 };
+const ROOM: Room = Room { rows: 128, named: 8 };
 
 /// One accumulated batch of both sequences, side by side or one after the other; the mean loss.
 fn batch(trainer: &mut GpuTrainer, sequences: &[Sequence], kind: &str, together: bool) -> f64 {
@@ -163,7 +166,7 @@ fn losses_gradients_and_curves_are_the_oracles_on_the_gpu() {
 }
 
 /// Seeded tokens, some of them trained, some with probabilities.
-fn lesson(seed: u32, length: u32) -> Lesson {
+pub(crate) fn lesson(seed: u32, length: u32) -> Lesson {
     let tokens: Vec<u32> = (0..length).map(|t| 3 + (seed * 7 + t * (5 + seed % 3)) % 90).collect();
     Lesson {
         targets: (1..=length as usize)
@@ -184,7 +187,7 @@ fn lesson(seed: u32, length: u32) -> Lesson {
     }
 }
 
-pub(crate) fn lessons(count: u32) -> Vec<Lesson> {
+fn lessons(count: u32) -> Vec<Lesson> {
     (0..count).map(|i| lesson(i, 9 + i % 5)).collect()
 }
 
