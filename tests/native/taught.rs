@@ -1,16 +1,13 @@
-//! Every architecture is taught on the GPU: what the trainer computes is what the runner computes, and its gradients are the
-//! slopes of its loss.
+//! Every architecture is taught on the GPU: forwards what the trainer computes is what the runner computes, backwards what the CPU's
+//! trainer computes, whose gradients `teaching` compares with slopes of the loss.
 
 use crate::gpu_trainer::{lesson, meet, plan, stirred, trainer_of, with_examples};
 use crate::kit;
 use crate::oracle::{apart, shape};
 use crate::teaching::exchanged;
 use pollster::block_on;
-use understudy::cpu::trainer::{Trainer, initial};
+use understudy::cpu::trainer::Trainer;
 use understudy::distill::Objective;
-use understudy::distill::gpu::GpuTrainer;
-use understudy::distill::lesson::Lesson;
-use understudy::format::adapter::Pair;
 use understudy::format::source::Bytes;
 use understudy::gpu::training::{Memory, Room};
 use understudy::student::Student;
@@ -31,24 +28,6 @@ const MODELS: [&str; 13] = [
     "granite4h",
     "qwen35",
 ];
-
-/// The sum of the lessons' losses, in f64.
-fn loss(trainer: &mut GpuTrainer, lessons: &[Lesson], objective: &Objective) -> f64 {
-    let stats = with_examples(lessons, |examples| block_on(trainer.measure(examples, objective))).unwrap();
-    stats.iter().flatten().map(|stats| f64::from(stats[0])).sum()
-}
-
-fn moved(pairs: &[Pair], along: &[Pair], by: f32) -> Vec<Pair> {
-    let sum = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a + by * b).collect();
-    let pairs = pairs.iter().zip(along);
-    pairs
-        .map(|(pair, along)| Pair {
-            a: sum(&pair.a, &along.a),
-            b: sum(&pair.b, &along.b),
-            ..pair.clone()
-        })
-        .collect()
-}
 
 #[test]
 fn every_architecture_is_taught_on_the_gpu() {
@@ -82,7 +61,6 @@ fn every_architecture_is_taught_on_the_gpu() {
         let runner = block_on(student.logits(&tokens)).unwrap();
         let taught = block_on(trainer.logits(&tokens, true)).unwrap();
         let forwards = apart(&taught, &runner);
-        // Down a random direction through all pairs, the loss falls as the gradient says.
         let pairs = stirred(&trainer);
         trainer.set_pairs(&pairs);
         trainer.zero();
@@ -107,48 +85,12 @@ fn every_architecture_is_taught_on_the_gpu() {
         let backwards = twins
             .map(|(cpu, gpu)| apart(&gpu.a, &cpu.gradient[0]).max(apart(&gpu.b, &cpu.gradient[1])))
             .fold(0.0, f64::max);
-        let along: Vec<Pair> = pairs
-            .iter()
-            .zip(&gradient)
-            .enumerate()
-            .map(|(i, (pair, gradient))| {
-                // Towards the gradient, half chance: a direction in which the loss changes by more than f32 rounds away.
-                let of = |which: &str, values: &[f32], rank: usize, columns: usize| {
-                    let norm = values.iter().map(|g| g * g).sum::<f32>().sqrt().max(1e-12);
-                    let chance = initial(7 + i as u64, which, rank, columns);
-                    let length = chance.iter().map(|c| c * c).sum::<f32>().sqrt();
-                    let some = values.iter().zip(chance);
-                    some.map(|(g, c)| g / norm + c / length).collect::<Vec<f32>>()
-                };
-                Pair {
-                    a: of("a", &gradient.a, pair.rank, pair.columns),
-                    b: of("b", &gradient.b, pair.rank, pair.rows),
-                    ..pair.clone()
-                }
-            })
-            .collect();
-        let slope: f64 = gradient
-            .iter()
-            .zip(&along)
-            .flat_map(|(g, d)| g.a.iter().zip(&d.a).chain(g.b.iter().zip(&d.b)))
-            .map(|(g, d)| f64::from(*g) * f64::from(*d))
-            .sum();
-        let step = 2e-3;
-        let mut at = |by: f32| {
-            trainer.set_pairs(&moved(&pairs, &along, by));
-            loss(&mut trainer, &lessons, &objective)
-        };
-        // The fourth-order difference: what is left is the rounding of the loss.
-        let measured = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / (12.0 * f64::from(step));
-        let error = (measured - slope).abs() / slope.abs();
         println!(
-            "{model}: {} pairs; logits {forwards:.1e} from the runner's, gradients {backwards:.1e} from the CPU's; slope {slope:.4}, measured {measured:.4}",
+            "{model}: {} pairs; logits {forwards:.1e} from the runner's, gradients {backwards:.1e} from the CPU's",
             pairs.len()
         );
-        if forwards > 1e-4 || backwards > 1e-4 || error > 5e-3 {
-            failed.push(format!(
-                "{model}: logits {forwards:.1e}, gradients {backwards:.1e}, slope off by {error:.1e}"
-            ));
+        if forwards > 1e-4 || backwards > 1e-4 {
+            failed.push(format!("{model}: logits {forwards:.1e}, gradients {backwards:.1e}"));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
