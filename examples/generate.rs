@@ -57,7 +57,7 @@ fn main() {
         let mut started = Instant::now();
         let answer = pollster::block_on(student.generate(&request, |event| {
             match event {
-                Event::Prompt(..) | Event::Token(_) | Event::Call(_) => {}
+                Event::Prompt(..) | Event::Token(..) | Event::Call(_) => {}
                 Event::Text {
                     content,
                     reasoning,

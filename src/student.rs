@@ -614,7 +614,10 @@ impl Student {
             }
             if let Some(top) = request.logprobs {
                 answer.logprobs.push(Logprob::of(self.engine.kept_logits(), token, top));
-                event(Event::Token(&answer.logprobs[answer.logprobs.len() - 1]));
+                event(Event::Token(
+                    &answer.logprobs[answer.logprobs.len() - 1],
+                    &self.tokenizer,
+                ));
             }
             let delta = stream.push(self.visible(token, calls.is_some()));
             if answer.take(&delta, &mut calls, false, &mut event) {

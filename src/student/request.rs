@@ -7,6 +7,7 @@ use crate::model::{Penalties, Sampling};
 use crate::text::grammar::Format;
 use crate::text::stream::Delta;
 use crate::text::template::Message;
+use crate::text::tokenizer::Tokenizer;
 use crate::text::tool_calls::{self, ToolCall, ToolCalls};
 use crate::text::tools::Tools;
 use serde_json::Value;
@@ -106,8 +107,9 @@ pub enum Event<'a> {
         /// Tokens drawn so far.
         tokens: usize,
     },
-    /// How likely the next token of the answer or of its reasoning was, where that is asked for; its text comes behind.
-    Token(&'a Logprob),
+    /// How likely the next token of the answer or of its reasoning was, where that is asked for, with what ids stand for; its text
+    /// comes behind.
+    Token(&'a Logprob, &'a Tokenizer),
     /// A call of a tool is complete.
     Call(&'a ToolCall),
 }

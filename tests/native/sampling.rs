@@ -231,7 +231,7 @@ fn a_penalized_answer_is_what_its_logits_say() {
         };
         let mut told = Vec::new();
         let moved = pollster::block_on(student.generate(&request, |event| {
-            if let Event::Token(logprob) = event {
+            if let Event::Token(logprob, _) = event {
                 told.push(logprob.clone());
             }
             false
