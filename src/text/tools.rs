@@ -3,7 +3,9 @@
 use super::template::{RenderOptions, Template};
 use super::tool_calls::{ToolCalls, is_name, mark_in_front};
 use crate::error::{Error, Result};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::io;
 
 /// Most tools of a request.
 const MAX_TOOLS: usize = 128;
@@ -175,7 +177,7 @@ fn with_texts(messages: &[Value]) -> Vec<Value> {
         .filter_map(|message| message.get_mut("tool_calls")?.as_array_mut());
     for call in calls.flatten() {
         if let Some(arguments) = call.pointer_mut("/function/arguments") {
-            *arguments = arguments.to_string().into();
+            *arguments = spaced(arguments).into();
         }
     }
     messages
@@ -188,24 +190,87 @@ fn holds_python(text: &str, messages: &[Value]) -> bool {
     keys.any(|key| text.contains(&format!("{{'{key}':")))
 }
 
-/// The prompt of messages that [`messages`] gave. Most templates take a call's arguments as an object, some as text: what works is
-/// found out.
-///
-/// Errors: [`Error::Template`], and [`Error::Request`] where the template leaves tools, calls or their results out.
-pub fn render(template: &Template, messages: &[Value], options: &RenderOptions) -> Result<String> {
-    let write = |messages: &[Value], options: &RenderOptions| match template.render_json(messages, options) {
+/// JSON with a space behind commas and colons, as students were trained on it.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
+}
+
+fn spaced(value: &Value) -> String {
+    let mut out = Vec::new();
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced));
+    written.expect("a value is written to memory");
+    String::from_utf8(out).expect("JSON is text")
+}
+
+/// The same with calls in the contents, as most students write them.
+fn with_written_calls(messages: &[Value]) -> Vec<Value> {
+    let write = |call: &Value| {
+        let function = &call["function"];
+        let call = spaced(&json!({ "name": function["name"], "arguments": function["arguments"] }));
+        format!("<tool_call>\n{call}\n</tool_call>")
+    };
+    let mut messages = messages.to_vec();
+    for message in &mut messages {
+        let mut parts: Vec<String> = calls_of(message).iter().map(write).collect();
+        let content = message["content"].as_str().unwrap_or_default();
+        if !content.is_empty() {
+            parts.insert(0, content.to_string());
+        }
+        message["content"] = parts.join("\n").into();
+    }
+    without_calls(&messages)
+}
+
+fn without_calls(messages: &[Value]) -> Vec<Value> {
+    let mut messages = messages.to_vec();
+    for message in messages.iter_mut().filter_map(Value::as_object_mut) {
+        message.shift_remove("tool_calls");
+    }
+    messages
+}
+
+/// What the template writes. Most take a call's arguments as an object, some as text: what works is found out.
+fn write(template: &Template, messages: &[Value], options: &RenderOptions) -> Result<String> {
+    match template.render_json(messages, options) {
         Ok(text) if !holds_python(&text, messages) => Ok(text),
         other if count(messages) == 0 => other,
         other => template.render_json(&with_texts(messages), options).or(other),
+    }
+}
+
+/// The prompt of messages that [`messages`] gave.
+///
+/// Errors: [`Error::Template`], and [`Error::Request`] where the template leaves tools, calls or their results out.
+pub fn render(template: &Template, messages: &[Value], options: &RenderOptions) -> Result<String> {
+    let text = write(template, messages, options)?;
+    let ignores = |messages: &[Value], options: &RenderOptions| {
+        write(template, messages, options).is_ok_and(|other| other == text)
     };
-    let text = write(messages, options)?;
-    let ignores =
-        |messages: &[Value], options: &RenderOptions| write(messages, options).is_ok_and(|other| other == text);
     let refuse = |what: &str| {
         Err(wrong(format!(
             "this student's chat template leaves {what} out, so it would never see them; open a student that was trained with tools"
         )))
     };
+    if count(messages) > 0 && ignores(&without_calls(messages), options) {
+        // Some templates show how calls are written, and take them as part of what was said.
+        return if template.mentions("<tool_call>") {
+            render(template, &with_written_calls(messages), options)
+        } else {
+            refuse("calls of tools")
+        };
+    }
     if options.tools.is_some() {
         let without = RenderOptions {
             tools: None,
@@ -213,21 +278,6 @@ pub fn render(template: &Template, messages: &[Value], options: &RenderOptions) 
         };
         if ignores(messages, &without) {
             return refuse("tools");
-        }
-    }
-    if count(messages) > 0 {
-        let without: Vec<Value> = messages
-            .iter()
-            .cloned()
-            .map(|mut message| {
-                if let Some(message) = message.as_object_mut() {
-                    message.shift_remove("tool_calls");
-                }
-                message
-            })
-            .collect();
-        if ignores(&without, options) {
-            return refuse("calls of tools");
         }
     }
     if messages.iter().any(|message| message["role"] == "tool") {

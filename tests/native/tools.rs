@@ -202,6 +202,12 @@ fn calls_are_written_as_the_template_wants_their_arguments() {
         let json: Value = serde_json::from_str(&text["What time is it?".len()..text.len() - "noon".len()]).unwrap();
         assert_eq!(json, json!({ "zone": "CET" }));
     }
+    // A template that shows how calls are written, and takes them as part of what was said.
+    let text = write("{# <tool_call> #}{% for m in messages %}[{{ m.content }}]{% endfor %}").unwrap();
+    assert_eq!(
+        text,
+        "[What time is it?][<tool_call>\n{\"name\": \"now\", \"arguments\": {\"zone\": \"CET\"}}\n</tool_call>][noon]"
+    );
     let text = write(&template("qwen3")).unwrap();
     assert!(text.contains("<tool_call>\n{\"name\": \"now\", \"arguments\": {\"zone\": \"CET\"}}\n</tool_call>"));
     assert!(text.contains("<tool_response>\nnoon\n</tool_response>"));
