@@ -452,6 +452,7 @@ fn sample() {
             let sampling = Sampling {
                 temperature: 0.3 + 0.05 * draw as f32,
                 top_k: [0, 1, 5, 40, 256][draw as usize % 5],
+                typical_p: [1.0, 0.9, 0.3, 0.0][draw as usize % 4],
                 top_p: [1.0, 0.9, 0.5][draw as usize % 3],
                 min_p: [0.0, 0.05][draw as usize % 2],
                 seed: 77,
@@ -478,6 +479,19 @@ fn sample() {
             ));
         }
         list
+    });
+}
+
+#[test]
+fn adjust() {
+    check(Kernel::Adjust, |_| {
+        vec![
+            cases::adjust(1, 300, 0),
+            cases::adjust(2, 300, 1),
+            cases::adjust(3, 300, 63),
+            cases::adjust(4, 1000, 65),
+            cases::adjust(5, 3001, 3001),
+        ]
     });
 }
 
