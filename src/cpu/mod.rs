@@ -5,6 +5,7 @@
 
 pub mod adamw;
 pub mod attend;
+pub mod cache;
 pub mod carried;
 pub mod combine;
 pub mod delta_net;

@@ -12,7 +12,7 @@ pub use super::adamw::AdamW;
 use super::adamw::adamw;
 use super::loss::{self, Loss, Teacher};
 use super::matmul_back::matmul_back;
-use super::rope_append::{Heads, rope_append};
+use super::rope_append::{Heads, rope};
 use super::swiglu::silu;
 use super::{Weights, add_scaled, dot, embed, matmul, rms_norm};
 use crate::distill::Objective;
@@ -423,7 +423,20 @@ impl Trainer {
                 let gains = gains.map_or([].as_slice(), |id| &self.vectors[id]);
                 let qkv = &rows.slots[&Slot::Qkv];
                 let (q, k, v) = (&mut rows.query, &mut rows.keys, &mut rows.values);
-                rope_append(self.shape(), 0, qkv, gains, c.norm_epsilon, &self.turns, q, k, v);
+                rope(
+                    self.shape(),
+                    0,
+                    qkv,
+                    gains,
+                    c.norm_epsilon,
+                    &self.turns,
+                    q,
+                    |is_key, t, head, from| {
+                        let to = (t * c.kv_heads + head) * c.head_dim;
+                        let all = if is_key { &mut *k } else { &mut *v };
+                        all[to..to + c.head_dim].copy_from_slice(from);
+                    },
+                );
             }
             Step::Attend { .. } => {
                 let mut y = vec![0.0; count * c.query_width()];

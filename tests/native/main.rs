@@ -4,6 +4,7 @@
 
 mod adapters;
 mod architectures;
+mod cache;
 mod format;
 mod fuzz;
 mod gpu;
@@ -20,6 +21,7 @@ mod recurrent;
 mod repack;
 mod shaders;
 mod split;
+mod state;
 mod student;
 mod templates;
 mod text;
