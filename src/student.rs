@@ -1,6 +1,7 @@
 //! A student: a file, its tokenizer and template, and an engine that runs its plan. What examples and page both use.
 
 mod request;
+mod state;
 
 pub use self::request::{Answer, Event, Finish, Prompt, Request};
 
@@ -14,7 +15,8 @@ use crate::model::logprobs::{Logprob, MOST_TOP};
 use crate::model::lora::Stack;
 use crate::model::memory::Fit;
 use crate::model::sampler::BROKEN;
-use crate::model::{Adjustment, Plan};
+use crate::model::state::{Print, student_print};
+use crate::model::{Adjustment, CacheType, Plan};
 use crate::text::breakers::breakers;
 use crate::text::grammar::{Constraint, Format, Vocabulary};
 use crate::text::stream::Stream;
@@ -81,6 +83,21 @@ impl Engine {
     }
 }
 
+/// How a student is opened. A context alone says as much: `Some(2048).into()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenOptions {
+    /// Positions wanted; by default the student's own, at most [`DEFAULT_CONTEXT`].
+    pub context: Option<usize>,
+    /// How the KV cache is kept; by default in the widest type with which the context fits.
+    pub cache: Option<CacheType>,
+}
+
+impl From<Option<usize>> for OpenOptions {
+    fn from(context: Option<usize>) -> Self {
+        Self { context, cache: None }
+    }
+}
+
 /// What is known of a file before its weights are read.
 pub struct Header {
     /// The parsed header.
@@ -105,6 +122,8 @@ pub struct Student {
     warnings: Vec<String>,
     fit: Fit,
     engine: Engine,
+    /// What tells its file from others.
+    print: Print,
     /// Tokens whose keys and values are in the cache, in order.
     cached: Vec<u32>,
     /// Attached adapters with their scales, in the order of attaching.
@@ -116,9 +135,10 @@ pub struct Student {
 impl Header {
     /// Reads and checks everything but the weights.
     ///
-    /// `gpu`: the device it would be opened on. `context`: positions wanted; by default the student's own, at most
-    /// [`DEFAULT_CONTEXT`]. Errors: whatever makes the file unusable; not that it does not fit, which `fit` tells.
-    pub async fn read<S: Source>(source: &S, gpu: Option<&Gpu>, context: Option<usize>) -> Result<Self> {
+    /// `gpu`: the device it would be opened on. Errors: whatever makes the file unusable; not that it does not fit, which `fit`
+    /// tells.
+    pub async fn read<S: Source>(source: &S, gpu: Option<&Gpu>, options: impl Into<OpenOptions>) -> Result<Self> {
+        let options = options.into();
         let gguf = Gguf::read(source).await?;
         if gguf.metadata.str("general.type") == Some("adapter") {
             return Err(Error::Adapter {
@@ -145,33 +165,37 @@ impl Header {
             Ok(()) => tokenizer.end_with(&template.behind_an_answer().unwrap_or_default()),
         }
         let trained = plan.config.context;
-        let mut context = context.unwrap_or(trained.min(DEFAULT_CONTEXT)).clamp(1, trained.max(1));
-        let fit = match gpu {
+        let wanted = options
+            .context
+            .unwrap_or(trained.min(DEFAULT_CONTEXT))
+            .clamp(1, trained.max(1));
+        let fit = Fit::choose(options.cache, wanted, |cache_type| match gpu {
             Some(gpu) => {
-                let element = if gpu.tier().f16 { 2 } else { 4 };
                 // One layer's keys are one binding; so is the rotary table.
                 let binding = gpu
                     .limits()
                     .max_storage_buffer_binding_size
                     .min(gpu.limits().max_buffer_size);
-                let row = (plan.config.kv_width() * element).max(4 * plan.config.rotary) as u64;
-                context = context.min((binding / row.max(1)) as usize).max(1);
+                let c = &plan.config;
+                let row = 4 * (c.kv_heads * cache_type.head_words(c.head_dim)).max(c.rotary) as u64;
+                let context = wanted.min((binding / row.max(1)) as usize).max(1);
                 Fit::new(
                     &plan,
                     context,
                     gpu::engine::CHUNK.min(context),
-                    element,
+                    cache_type,
                     gpu::carried::COPIES,
                     gpu.available_bytes(),
                 )
             }
             None => {
-                let mut fit = Fit::new(&plan, context, cpu::engine::CHUNK, 4, cpu::carried::COPIES, CPU_BYTES);
+                let (chunk, copies) = (cpu::engine::CHUNK, cpu::carried::COPIES);
+                let mut fit = Fit::new(&plan, wanted, chunk, cache_type, copies, CPU_BYTES);
                 // The CPU engine keeps the blocks as the file has them.
                 fit.weights = gguf.tensors.iter().map(|t| t.bytes).sum();
                 fit
             }
-        };
+        });
         Ok(Self {
             gguf,
             plan,
@@ -191,7 +215,7 @@ impl Student {
     pub async fn open<S: Source>(
         source: &S,
         gpu: Option<&Gpu>,
-        context: Option<usize>,
+        options: impl Into<OpenOptions>,
         mut progress: impl FnMut(u64, u64) -> Result<()>,
     ) -> Result<Self> {
         let Header {
@@ -201,13 +225,14 @@ impl Student {
             template,
             fit,
             warnings,
-        } = Header::read(source, gpu, context).await?;
+        } = Header::read(source, gpu, options).await?;
         fit.check()?;
+        let print = student_print(source).await?;
         let total: u64 = plan.matrices.iter().map(|m| (m.row_bytes() * m.rows) as u64).sum();
         let report = |read: u64| progress(read.min(total), total);
         let engine = match gpu {
             Some(gpu) => {
-                let engine = gpu::Engine::load(gpu, plan, source, fit.context, report).await;
+                let engine = gpu::Engine::load(gpu, plan, source, fit.context, fit.cache_type, report).await;
                 // A device that refuses memory says so in its own words; the user needs ours.
                 let engine = engine.map_err(|error| match error {
                     Error::Device { what } if what.to_lowercase().contains("memory") => Error::DoesNotFit {
@@ -220,7 +245,7 @@ impl Student {
                 Engine::Gpu(Box::new(engine))
             }
             None => Engine::Cpu(Box::new(
-                cpu::engine::Engine::load(plan, source, fit.context, report).await?,
+                cpu::engine::Engine::load(plan, source, fit.context, fit.cache_type, report).await?,
             )),
         };
         Ok(Self {
@@ -230,6 +255,7 @@ impl Student {
             warnings,
             fit,
             engine,
+            print,
             cached: Vec::new(),
             adapters: Vec::new(),
             vocabulary: None,

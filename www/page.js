@@ -4,6 +4,7 @@ import { Understudy, UnderstudyError, joined } from "./understudy.js";
 import { ChatView, make } from "./chat-view.js";
 import { Counter, at, hideCandidate, probe, showCandidate, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
 import { AdapterList } from "./adapter-list.js";
+import { Recall } from "./recall.js";
 import { TeachView } from "./teach/teach.js";
 import { counted, rate, size, whole } from "./format.js";
 import * as store from "./store.js";
@@ -138,7 +139,7 @@ Object.defineProperty(window, "understudy", {
 });
 
 /** @returns {import("./understudy.js").EngineOptions} */
-const engineOptions = () => ({ gpu: { off: "off", on: "on" }[/** @type {string} */ (flags.gpu ?? settings.engine)] ?? "auto", subgroups: flags.subgroups !== "off", f16: flags.f16 !== "off", onProgress });
+const engineOptions = () => ({ gpu: { off: "off", on: "on" }[/** @type {string} */ (flags.gpu ?? settings.engine)] ?? "auto", subgroups: flags.subgroups !== "off", onProgress });
 const context = () => (Number(settings.context) > 0 ? Number(settings.context) : undefined);
 
 /** One opening after the other, whatever asks for it. @template T @param {() => Promise<T>} act @returns {Promise<T>} */
@@ -191,6 +192,7 @@ async function adopt(opened, blob, key, from) {
   at("students").querySelector("[aria-current]")?.removeAttribute("aria-current");
   const listed = listStudents();
   await adapters.adopted(blob, key, before);
+  if (messages.length > 0) await recall.restore();
   teach.studentOpened();
   return listed;
 }
@@ -228,6 +230,8 @@ function openBlob(blob, name, key, from) {
 }
 
 const adapters = new AdapterList({ student: () => student, say, complain, notice, keeps: () => keepBox.checked });
+
+const recall = new Recall({ student: () => student, print: () => adapters.owner?.print, busy: () => answering !== null, keeps: () => keepBox.checked });
 
 const teach = new TeachView({
   student: () => student, blob: () => studentBlob, key: () => openKey, inTurn, notice, complain, say, counter, adapters,
@@ -518,8 +522,11 @@ async function answer() {
     };
     if (empty) reply.content = "*The student gave an empty answer.*";
     if (last?.context) showMeter(last.context.used, last.context.size, `${rate(reply.stats.perSecond)} tokens/s`);
-    say(stopped ? "Stopped." : last?.finish === "length" ? "The answer reached its limit." : "Answer finished.");
+    const full = last?.finish === "length" && last.context.used + 1 >= last.context.size;
+    if (full) notice("warning", "The context is full, so the answer ends here.", { hint: "Start a new chat, or set a longer context.", code: "context-full" });
+    say(stopped ? "Stopped." : full ? "The context is full." : last?.finish === "length" ? "The answer reached its limit." : "Answer finished.");
     finish();
+    if (last?.context) recall.soon(last.context.used);
   } catch (error) {
     const known = UnderstudyError.from(error);
     if (reply.content || reply.reasoning) {
@@ -628,6 +635,7 @@ at("stop").addEventListener("click", () => {
 at("new-chat").addEventListener("click", () => {
   const before = messages;
   answering?.stop();
+  recall.forget();
   messages = [];
   view.render(messages);
   if (before.length > 0) {

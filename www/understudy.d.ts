@@ -2,7 +2,7 @@
 
 export type Code =
   | "not-gguf" | "gguf-version" | "truncated-file" | "malformed-file" | "split-file" | "unsupported" | "tokenizer" | "template"
-  | "does-not-fit" | "prompt-too-long" | "bad-request" | "format" | "no-device" | "device-lost" | "device" | "busy" | "aborted"
+  | "does-not-fit" | "prompt-too-long" | "bad-request" | "format" | "no-device" | "device-lost" | "device" | "busy" | "aborted" | "state"
   | "no-student" | "io" | "adapter" | "crashed" | "export-differs" | "not-kept" | "internal";
 
 /** Everything that is thrown: a stable code, a sentence, and a sentence saying what to do next. */
@@ -35,7 +35,6 @@ export interface EngineOptions {
   gpu?: "auto" | "off" | "on";
   /** false leaves this feature unused even where the device has it. */
   subgroups?: boolean;
-  f16?: boolean;
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
 }
@@ -43,6 +42,8 @@ export interface EngineOptions {
 export interface OpenOptions {
   /** Tokens of context to make room for. Default: what the student was trained with and the device has room for. */
   context?: number;
+  /** How keys and values are kept. Default "auto": the widest of f32, f16 and q8 (8 bits) with which the context fits. */
+  cache?: "auto" | "f32" | "f16" | "q8";
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
 }
@@ -87,6 +88,7 @@ export interface Plan {
   available_bytes: number;
   context: number;
   context_trained: number;
+  cache_type: "f32" | "f16" | "q8";
   fits: boolean;
   /** The plan in a sentence. */
   words: string;
@@ -213,6 +215,7 @@ export interface Sampling {
   signal?: AbortSignal;
 }
 
+/** "length": `max_tokens` were drawn, or the context is full (then `context.used` is `context.size - 1`). */
 export type FinishReason = "stop" | "length" | "tool_calls" | "abort";
 
 export interface Extras {
@@ -347,6 +350,13 @@ export interface Student extends Noticing {
   attach(source: Source | ArrayBuffer | ArrayBufferView | { config: string | object; weights: Source | ArrayBuffer | ArrayBufferView },
     options?: { scale?: number; signal?: AbortSignal }): Promise<Adapter>;
   readonly adapters: Adapter[];
+  /**
+   * The conversation so far as the engine knows it: a prompt that begins with it is answered without reading that part again. It
+   * takes what the cache takes for its tokens, and serves the same file, opened the same way, with the same adapters at the same scales.
+   */
+  saveState(): Promise<Blob>;
+  /** Resolves to the tokens that are known again; "state" where it belongs elsewhere, and what was known stays then. */
+  restoreState(state: Blob): Promise<number>;
   /** Logits after each token, row-major (tokens, vocabulary). Nothing is added to `ids`. */
   logits(ids: ArrayLike<number>, options?: { signal?: AbortSignal }): Promise<Float32Array>;
   tokenize(text: string, options?: { add_special?: boolean; parse_special?: boolean; signal?: AbortSignal }): Promise<Uint32Array>;
@@ -537,7 +547,7 @@ export interface AdapterAbout {
   terms?: string;
 }
 
-export interface TeachingOptions extends Pick<EngineOptions, "assets" | "loader" | "gpu" | "subgroups" | "f16" | "signal" | "onProgress"> {}
+export interface TeachingOptions extends Pick<EngineOptions, "assets" | "loader" | "gpu" | "subgroups" | "signal" | "onProgress"> {}
 
 export interface RunOptions {
   /** Chats on which forgetting is measured; the last message of each is the answer. Default: the student's own

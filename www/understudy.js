@@ -58,9 +58,9 @@ class Engine extends EventTarget {
   /** @param {AbortSignal} [signal] */
   async boot(signal) {
     await this.bridge.boot();
-    const { gpu = "auto", subgroups, f16 } = this.options;
+    const { gpu = "auto", subgroups } = this.options;
     const glue = new URL("wasm/understudy.js", this.base).href;
-    this.device = await this.call("start", { glue, wasm: this.wasm, options: { gpu, subgroups, f16 } }, { signal });
+    this.device = await this.call("start", { glue, wasm: this.wasm, options: { gpu, subgroups } }, { signal });
   }
 
   /** @param {any} data */
@@ -83,8 +83,8 @@ class Engine extends EventTarget {
     this.restarting = (async () => {
       await this.boot();
       if (!student) return;
-      const { context, template } = student.details;
-      await this.call("open", { blob: student.blob, context, template: template === "default" ? "general" : undefined }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
+      const { context, cache_type: cache, template } = student.details;
+      await this.call("open", { blob: student.blob, context, cache, template: template === "default" ? "general" : undefined }, { onProgress: (/** @type {any} */ progress) => this.report({ event: "progress", progress }) }, true);
       for (const { blob, config, scale } of student.attached) await this.call("attach", { blob, config, scale }, {}, true);
     })().then(
       () => {
@@ -115,7 +115,7 @@ class Engine extends EventTarget {
   /** What a file is and whether it would fit, before anything is loaded. @param {any} source @param {any} [options] */
   async plan(source, options = {}) {
     const blob = await this.fetch(source, options);
-    return withName(await this.call("plan", { blob, context: options.context }, options), blob, source);
+    return withName(await this.call("plan", { blob, context: options.context, cache: options.cache }, options), blob, source);
   }
 
   /**
@@ -125,8 +125,8 @@ class Engine extends EventTarget {
    */
   async open(source, options = {}) {
     const blob = await this.fetch(source, options);
-    const { context, template } = options;
-    const details = withName(await this.call("open", { blob, context, template }, options), blob, source);
+    const { context, cache, template } = options;
+    const details = withName(await this.call("open", { blob, context, cache, template }, options), blob, source);
     if (this.student) this.student.closed = true;
     this.student = new Student(this, blob, details);
     return this.student;
@@ -230,6 +230,16 @@ class Student extends EventTarget {
   /** The attached adapters, in order. */
   get adapters() {
     return [...this.attached];
+  }
+
+  /** The conversation so far as the engine knows it, for `restoreState`: what it has read need not be read again. @returns {Promise<Blob>} */
+  saveState() {
+    return this.ask("saveState", {});
+  }
+
+  /** @param {Blob} blob @returns {Promise<number>} Tokens that are known again. */
+  restoreState(blob) {
+    return this.ask("restoreState", { blob });
   }
 
   /** @param {ArrayLike<number>} ids @param {{ signal?: AbortSignal }} [options] */

@@ -10,7 +10,7 @@ import { isAborted, notify, post, prepareDevice, reader, serve, stopped } from "
 /** @type {any} */ let glue = null;
 /** @type {any} */ let runner = null;
 /** @type {any} */ let runnerOptions = {};
-/** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number, template?: string } | null} */ let source = null;
+/** The open student, kept for a rebuild. @type {{ blob: Blob, context?: number, cache?: string, template?: string } | null} */ let source = null;
 
 /** What is attached to it, in order, for a rebuild. @type {{ bytes: Uint8Array, config?: string, scale: number }[]} */ let adapters = [];
 
@@ -25,13 +25,13 @@ const work = {
   },
 
   async plan(call) {
-    return runner.plan(reader(call.args.blob, call), call.args.blob.size, { context: call.args.context });
+    return runner.plan(reader(call.args.blob, call), call.args.blob.size, { context: call.args.context, cache: call.args.cache });
   },
 
   async open(call) {
-    const { blob, context, template } = call.args;
-    const info = await openStudent(call, blob, { context, template });
-    source = { blob, context: info.context, template };
+    const { blob, context, cache, template } = call.args;
+    const info = await openStudent(call, blob, { context, cache, template });
+    source = { blob, context: info.context, cache: info.cache_type, template };
     adapters = [];
     return info;
   },
@@ -66,6 +66,14 @@ const work = {
     adapters[call.args.number].scale = call.args.scale;
   },
 
+  async saveState() {
+    return new Blob([await runner.saveState()]);
+  },
+
+  async restoreState(call) {
+    return runner.restoreState(new Uint8Array(await call.args.blob.arrayBuffer()));
+  },
+
   async logits(call) {
     return runner.logits(Uint32Array.from(call.args.ids));
   },
@@ -98,7 +106,7 @@ const work = {
   },
 };
 
-/** @param {Call} call @param {Blob} blob @param {{ context?: number, template?: string }} options */
+/** @param {Call} call @param {Blob} blob @param {{ context?: number, cache?: string, template?: string }} options */
 function openStudent(call, blob, options) {
   return runner.open(reader(blob, call), blob.size, options, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
     post({ id: call.id, progress: { loaded, total, phase } });
@@ -167,7 +175,7 @@ async function rebuild(call, reason) {
   const device = runner.device();
   if (source) {
     const again = { id: -1, type: "open", args: {} };
-    await runner.open(reader(source.blob, again), source.blob.size, { context: source.context, template: source.template }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
+    await runner.open(reader(source.blob, again), source.blob.size, { context: source.context, cache: source.cache, template: source.template }, (/** @type {number} */ loaded, /** @type {number} */ total, /** @type {string} */ phase) => {
       notify("progress", { progress: { loaded, total, phase } });
     });
     for (const { bytes, config, scale } of adapters) await runner.attach(bytes, config, scale);

@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod adjust;
 pub mod attend;
+pub mod cache;
 pub mod carried;
 pub mod combine;
 pub mod delta_net;

@@ -12,7 +12,7 @@ use super::State;
 use super::carried::{Carried, RING};
 use super::cases::{lora_constants, recurrent};
 use super::device::{Gpu, Mapping};
-use super::kernels::Kernel;
+use super::kernels::{Kernel, Kinds};
 use super::pipelines::Pipelines;
 use super::weights::{Part, Weights};
 use crate::cpu::gated_norm::norm_width;
@@ -22,8 +22,9 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
+use crate::model::state::{Mark, Shape, Words};
 use crate::model::{
-    Activation, Adjustment, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step,
+    Activation, Adjustment, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step,
 };
 use std::collections::{HashMap, VecDeque};
 
@@ -106,6 +107,7 @@ struct Maker {
     turns: Vec<wgpu::Buffer>,
     /// Bound where a kernel has a binding that this use of it does not read.
     unused: wgpu::Buffer,
+    cache_type: CacheType,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
     carried: Carried,
     /// Positions of each cache that is a ring; 0 where it holds the whole context.
@@ -151,9 +153,12 @@ impl Maker {
         grid: [u32; 3],
         rows: Option<(usize, usize)>,
     ) -> Dispatch {
-        let block_type = weights.map(|matrix| self.weights[matrix].block_type);
+        let kinds = Kinds {
+            weights: weights.map(|matrix| self.weights[matrix].block_type),
+            cache: kernel.uses_cache().then_some(self.cache_type),
+        };
         Dispatch {
-            pipeline: self.pipelines.get(kernel, block_type, constants),
+            pipeline: self.pipelines.get(kernel, kinds, constants),
             bind_group: self.gpu.bind(kernel, buffers),
             grid,
             rows,
@@ -552,16 +557,17 @@ fn fold(n: usize, limit: u32) -> [u32; 3] {
 impl Engine {
     /// Uploads the weights of `plan` from `source` and makes everything that a token needs.
     ///
-    /// `context` positions of cache; `progress` gets the bytes read so far. Errors: what the device refuses, and what the
+    /// `context` positions of cache in `cache_type`; `progress` gets the bytes read so far. Errors: what the device refuses, and what the
     /// source cannot read.
     pub async fn load<S: Source>(
         gpu: &Gpu,
         plan: Plan,
         source: &S,
         context: usize,
+        cache_type: CacheType,
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        gpu.scoped(async || Self::build(gpu, plan, source, context, &mut progress).await)
+        gpu.scoped(async || Self::build(gpu, plan, source, context, cache_type, &mut progress).await)
             .await
     }
 
@@ -570,6 +576,7 @@ impl Engine {
         plan: Plan,
         source: &S,
         context: usize,
+        cache_type: CacheType,
         progress: &mut impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         let config = plan.config.clone();
@@ -611,7 +618,6 @@ impl Engine {
             (slot, rows_of("slot", plan.width(slot), rows))
         })
         .collect();
-        let element = if gpu.tier().f16 { 2 } else { 4 };
         let positions: Vec<usize> = plan.caches.iter().map(|c| c.positions(chunk, context)).collect();
         let rings = positions.iter().map(|n| if *n < context { *n } else { 0 });
         let splits = chunk.max(SPLITS);
@@ -631,9 +637,10 @@ impl Engine {
             turns: turns.iter().map(|table| gpu.storage_of("turns", table)).collect(),
             unused: gpu.storage("unused", 32),
             rings: rings.collect(),
+            cache_type,
             caches: positions
                 .iter()
-                .map(|n| (n * config.kv_width() * element) as u64)
+                .map(|n| 4 * (n * config.kv_heads * cache_type.head_words(config.head_dim)) as u64)
                 .map(|bytes| (gpu.storage("keys", bytes), gpu.storage("values", bytes)))
                 .collect(),
             carried,
@@ -875,6 +882,49 @@ impl Engine {
         } else {
             0
         }
+    }
+
+    /// How it keeps a conversation.
+    pub fn shape(&self) -> Shape {
+        let (plan, chunk) = (&self.maker.plan, CHUNK.min(self.context));
+        Shape::new(plan, self.context, chunk, self.maker.cache_type, true)
+    }
+
+    /// How far the conversation has come whose first `tokens` tokens are wanted.
+    pub fn mark(&self, tokens: usize) -> Mark {
+        Mark {
+            tokens,
+            written: self.written,
+            kept: self.maker.carried.kept(tokens),
+        }
+    }
+
+    /// Appends what it keeps of the first `tokens` tokens, which [`Engine::resume`] gave, as [`Shape`] has it.
+    pub async fn save(&mut self, tokens: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.settle().await?;
+        let (shape, mark) = (self.shape(), self.mark(tokens));
+        for (cache, (k, v)) in self.maker.caches.iter().enumerate() {
+            let bytes = 4 * shape.held(cache, mark) as u64;
+            out.extend(self.gpu.read(k, bytes).await?);
+            out.extend(self.gpu.read(v, bytes).await?);
+        }
+        self.maker.carried.save(&self.gpu, tokens, out).await
+    }
+
+    /// Takes a conversation up that an engine of this [`Shape`] has saved.
+    pub async fn restore(&mut self, mark: Mark, mut words: Words<'_>) -> Result<()> {
+        self.settle().await?;
+        let shape = self.shape();
+        for (cache, (k, v)) in self.maker.caches.iter().enumerate() {
+            let held = shape.held(cache, mark);
+            self.gpu.write(k, 0, words.take(held));
+            self.gpu.write(v, 0, words.take(held));
+        }
+        self.maker
+            .carried
+            .restore(&self.gpu, mark.tokens, mark.kept, &mut words);
+        (self.submitted, self.written) = (mark.tokens, mark.written);
+        Ok(())
     }
 
     /// Runs `tokens` from `position` on, which [`Engine::resume`] gave, and draws the token that follows them.

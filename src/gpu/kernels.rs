@@ -3,6 +3,7 @@
 use super::device::Tier;
 use crate::distill::{Divergence, Objective, Tail};
 use crate::format::BlockType;
+use crate::model::CacheType;
 
 /// A kernel: `shaders/<name>.wgsl`, its twin `cpu::<twin>`, its case `cases::<twin>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -217,8 +218,8 @@ impl Kernel {
         )
     }
 
-    /// Whether it touches the KV cache, and so is composed with an element type.
-    pub fn uses_elements(self) -> bool {
+    /// Whether it touches the KV cache, and so is composed with how its numbers are kept.
+    pub fn uses_cache(self) -> bool {
         matches!(self, Self::RopeAppend | Self::Attend)
     }
 }
@@ -258,30 +259,67 @@ fn decoder(block_type: BlockType) -> [&'static str; 2] {
     }
 }
 
-/// Joins a kernel's source for a device of `tier`; `block_type` is what its matrix holds, if it reads one.
+/// What a kernel reads besides its own source: [`compose`] joins what knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Kinds {
+    /// Blocks of its matrix, if it reads one.
+    pub weights: Option<BlockType>,
+    /// Numbers of the KV cache, if it touches it.
+    pub cache: Option<CacheType>,
+}
+
+impl From<Option<BlockType>> for Kinds {
+    fn from(weights: Option<BlockType>) -> Self {
+        Self { weights, cache: None }
+    }
+}
+
+impl From<CacheType> for Kinds {
+    fn from(cache_type: CacheType) -> Self {
+        Self {
+            weights: None,
+            cache: Some(cache_type),
+        }
+    }
+}
+
+/// How a kernel that appends to the KV cache, or reads it, finds numbers of a type.
+fn cache_fragment(kernel: Kernel, cache_type: CacheType) -> &'static str {
+    match (kernel, cache_type) {
+        (Kernel::RopeAppend, CacheType::F32) => include_str!("../../shaders/lib/append_f32.wgsl"),
+        (Kernel::RopeAppend, CacheType::F16) => include_str!("../../shaders/lib/append_f16.wgsl"),
+        (Kernel::RopeAppend, CacheType::Q8) => include_str!("../../shaders/lib/append_q8.wgsl"),
+        (_, CacheType::F32) => include_str!("../../shaders/lib/cached_f32.wgsl"),
+        (_, CacheType::F16) => include_str!("../../shaders/lib/cached_f16.wgsl"),
+        (_, CacheType::Q8) => include_str!("../../shaders/lib/cached_q8.wgsl"),
+    }
+}
+
+/// Joins a kernel's source for a device of `tier`.
 ///
 /// In a browser the directives of extensions come first; native naga knows subgroups without one and refuses it.
-pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browser: bool) -> String {
+pub fn compose(kernel: Kernel, kinds: impl Into<Kinds>, tier: Tier, browser: bool) -> String {
+    let kinds = kinds.into();
     assert_eq!(
         kernel.reads_weights(),
-        block_type.is_some(),
+        kinds.weights.is_some(),
         "{} and its decoder",
         kernel.name()
     );
+    assert_eq!(
+        kernel.uses_cache(),
+        kinds.cache.is_some(),
+        "{} and its cache",
+        kernel.name()
+    );
     let mut source = String::new();
-    if kernel.uses_elements() && tier.f16 {
-        source.push_str("enable f16;\n");
-    }
     if kernel.reduces() && tier.subgroups && browser {
         source.push_str("enable subgroups;\n");
     }
     source.push_str(include_str!("../../shaders/lib/state.wgsl"));
-    if kernel.uses_elements() {
-        source.push_str(if tier.f16 {
-            include_str!("../../shaders/lib/elem_f16.wgsl")
-        } else {
-            include_str!("../../shaders/lib/elem_f32.wgsl")
-        });
+    if let Some(cache_type) = kinds.cache {
+        source.push_str(include_str!("../../shaders/lib/bytes.wgsl"));
+        source.push_str(cache_fragment(kernel, cache_type));
     }
     if kernel.reduces() {
         source.push_str(if tier.subgroups {
@@ -296,7 +334,8 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
     if kernel.gates() {
         source.push_str(include_str!("../../shaders/lib/gate.wgsl"));
     }
-    if let Some(block_type) = block_type {
+    if let Some(block_type) = kinds.weights {
+        source.push_str(include_str!("../../shaders/lib/bytes.wgsl"));
         source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));
         source.extend(decoder(block_type));
     }

@@ -10,8 +10,10 @@ pub mod plan;
 pub mod random;
 pub mod recurrent;
 pub mod sampler;
+pub mod state;
 
 pub use config::{Activation, Architecture, Config, Mixer, QkNorm, RopeStyle};
+pub use memory::CacheType;
 pub use penalties::{Adjustment, Dry, Penalties};
 pub use plan::{Cache, CacheId, Linear, Matrix, MatrixId, Plan, Slot, Step, VectorId};
 pub use recurrent::{Mixing, OPENING, Recurrent};

@@ -13,7 +13,8 @@ use crate::format::{BlockType, Gguf};
 use crate::gpu::{Gpu, GpuOptions, Tier, cases};
 use crate::model::Plan;
 use crate::model::memory::{Fit, Held};
-use crate::student::{Header, Student, block_types};
+use crate::model::CacheType;
+use crate::student::{self, Header, Student, block_types};
 use js_sys::{Function, Promise, Reflect, Uint8Array};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -97,7 +98,6 @@ impl Source for JsSource {
 struct CreateOptions {
     gpu: Option<String>,
     subgroups: bool,
-    f16: Option<bool>,
     default_limits: bool,
     /// Vendor and architecture, as the browser tells them.
     adapter: Option<String>,
@@ -107,8 +107,19 @@ struct CreateOptions {
 #[serde(default)]
 struct OpenOptions {
     context: Option<f64>,
+    /// `auto`, `f32`, `f16` or `q8`.
+    cache: Option<String>,
     /// `general`: chats are written out with the general template instead of the file's own.
     template: Option<String>,
+}
+
+impl OpenOptions {
+    fn checked(&self) -> Result<student::OpenOptions> {
+        Ok(student::OpenOptions {
+            context: whole(self.context, "context", 1e9)?.map(|n| n as usize),
+            cache: CacheType::from_option(self.cache.as_deref())?,
+        })
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -140,6 +151,7 @@ struct PlanWords {
     available_bytes: f64,
     context: usize,
     context_trained: usize,
+    cache_type: &'static str,
     fits: bool,
     words: String,
     suggestion: Option<String>,
@@ -229,6 +241,7 @@ fn plan_words(
         available_bytes: fit.available as f64,
         context: fit.context,
         context_trained: plan.config.context,
+        cache_type: fit.cache_type.name(),
         fits: fit.fits(),
         words: fit.words(),
         suggestion: (!fit.fits()).then(|| fit.suggestion()),
@@ -251,16 +264,7 @@ fn plan_words(
 
 /// The tiers from the fullest that the device was opened with down to the plainest.
 fn plainer_tiers(tier: Tier) -> Vec<Tier> {
-    let mut tiers = vec![tier];
-    if tier.subgroups {
-        tiers.push(Tier {
-            subgroups: false,
-            ..tier
-        });
-    }
-    if tier != Tier::default() {
-        tiers.push(Tier::default());
-    }
+    let mut tiers = vec![tier, Tier::default()];
     tiers.dedup();
     tiers
 }
@@ -289,7 +293,6 @@ async fn meet(options: &CreateOptions, all: bool, notes: &mut Vec<String>) -> Op
     }
     let wanted = GpuOptions {
         subgroups: options.subgroups,
-        f16: options.f16.unwrap_or(true),
         default_limits: options.default_limits,
         all_features: all,
         name: options.adapter.clone().filter(|name| !name.trim().is_empty()),
@@ -404,12 +407,12 @@ impl Runner {
     /// What a file is and what it would take; nothing is allocated.
     pub async fn plan(&self, read: Function, size: f64, options: JsValue) -> std::result::Result<JsValue, JsValue> {
         let options: OpenOptions = from_js(options)?;
-        let context = whole(options.context, "context", 1e9)?.map(|n| n as usize);
+        let checked = options.checked()?;
         let source = JsSource {
             read,
             size: size as u64,
         };
-        let header = Header::read(&source, self.gpu().as_ref(), context).await?;
+        let header = Header::read(&source, self.gpu().as_ref(), checked).await?;
         let template = (header.template.is_default(), header.template.thinks());
         Ok(to_js(&plan_words(
             &header.gguf,
@@ -431,7 +434,7 @@ impl Runner {
         on_progress: Option<Function>,
     ) -> std::result::Result<JsValue, JsValue> {
         let options: OpenOptions = from_js(options)?;
-        let context = whole(options.context, "context", 1e9)?.map(|n| n as usize);
+        let checked = options.checked()?;
         let _working = Working::begin(&self.working)?;
         let source = JsSource {
             read,
@@ -454,7 +457,7 @@ impl Runner {
         tell(0, source.size(), "header")?;
         if let Some(gpu) = self.gpu() {
             // Decoders of block types that this device has not answered for yet.
-            let header = Header::read(&source, Some(&gpu), context).await?;
+            let header = Header::read(&source, Some(&gpu), checked).await?;
             let mut types: Vec<BlockType> = header.plan.matrices.iter().map(|m| m.block_type).collect();
             types.sort_by_key(|t| t.ggml());
             types.dedup();
@@ -473,7 +476,7 @@ impl Runner {
         }
         let gpu = self.gpu();
         let report = |loaded, total| tell(loaded, total, "weights");
-        let mut student = Student::open(&source, gpu.as_ref(), context, report).await?;
+        let mut student = Student::open(&source, gpu.as_ref(), checked, report).await?;
         if options.template.as_deref() == Some("general") {
             student.use_general_template();
         }
@@ -519,6 +522,19 @@ impl Runner {
     /// Logits `(T, V)` after each of `ids`, row-major; no token is added in front.
     pub async fn logits(&self, ids: Vec<u32>) -> std::result::Result<Vec<f32>, JsValue> {
         Ok(self.with_student(async |student| student.logits(&ids).await).await?)
+    }
+
+    /// What the student knows of the conversation so far, as bytes for `restoreState`.
+    #[wasm_bindgen(js_name = saveState)]
+    pub async fn save_state(&self) -> std::result::Result<Vec<u8>, JsValue> {
+        Ok(self.with_student(async |student| student.save_state().await).await?)
+    }
+
+    /// Goes on with a conversation that was saved; gives its number of tokens.
+    #[wasm_bindgen(js_name = restoreState)]
+    pub async fn restore_state(&self, bytes: Vec<u8>) -> std::result::Result<usize, JsValue> {
+        let restored = self.with_student(async |student| student.restore_state(&bytes).await);
+        Ok(restored.await?)
     }
 
     /// Lays an adapter beside the weights: the bytes of a GGUF adapter, or of PEFT's `adapter_model.safetensors` with the text

@@ -8,7 +8,7 @@
 //   in #teach: #trace-files #sample-traces #report-facts #preview #teach-form #start-teaching #run-pause #run-stop #run-numbers #verdict
 //   #answers #insight #keep-form #adapter-name #keep-adapter #keep-words #keep-files #continue-go #continue-drop
 // html[data-ready] is set once a student is open; window.understudy = { Understudy, student, engine, teaching }.
-// Switches in the address's fragment: #gpu=off (CPU engine), &subgroups=off, &f16=off.
+// Switches in the address's fragment: #gpu=off (CPU engine), &subgroups=off.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";

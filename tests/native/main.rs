@@ -4,6 +4,7 @@
 
 mod adapters;
 mod architectures;
+mod cache;
 mod format;
 mod fuzz;
 mod gpu;
@@ -21,6 +22,7 @@ mod repack;
 mod sampling;
 mod shaders;
 mod split;
+mod state;
 mod student;
 #[cfg(feature = "teach")]
 mod taught;
