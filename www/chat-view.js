@@ -110,7 +110,20 @@ export class ChatView {
   question(turn, message, place) {
     const body = make("div", "body", message.content);
     body.dir = "auto";
+    body.hidden = !message.content;
     turn.append(body);
+    const files = make("div", "files");
+    for (const { name, text, tokens } of message.files ?? []) {
+      const file = make("details", "file");
+      const summary = make("summary");
+      summary.append(make("bdi", "", name), tokens === undefined ? "" : `, ${t("tokens", { n: tokens })}`);
+      const content = make("pre", "", text);
+      content.tabIndex = 0;
+      content.dir = "auto";
+      file.append(summary, content);
+      files.append(file);
+    }
+    if (files.childElementCount > 0) turn.append(files);
     const foot = make("div", "tools");
     const copying = button(t("copy"), t("copy.question"), () => this.copied(copying, message.content), "plain copy");
     foot.append(...this.pager(message, place), button(t("edit"), t("edit.label"), () => this.edit(turn, message), "plain edit"), copying);
@@ -121,7 +134,7 @@ export class ChatView {
   /** The message as a field, in its place. @param {HTMLElement} turn @param {Message} message */
   edit(turn, message) {
     if (turn.querySelector("form")) return;
-    const parts = /** @type {HTMLElement[]} */ ([...turn.children]);
+    const parts = /** @type {HTMLElement[]} */ ([...turn.children].filter((part) => !(/** @type {HTMLElement} */ (part).hidden)));
     const form = document.createElement("form");
     form.className = "edit-form";
     const field = /** @type {HTMLTextAreaElement} */ (make("textarea"));
@@ -143,7 +156,7 @@ export class ChatView {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const text = field.value.trim();
-      if (text) this.on.onEdit(message, text);
+      if (text || message.files) this.on.onEdit(message, text);
     });
     form.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {

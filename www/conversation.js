@@ -24,7 +24,7 @@ export function grow() {
 export class Conversation {
   /**
    * @param {import("./chat-store.js").ChatStore} store
-   * @param {{ student: () => any, opening: () => Promise<any>, request: () => any, system: () => string, remember: () => void, changed: () => void }} host
+   * @param {{ attachments: import("./attachments.js").Attachments, student: () => any, opening: () => Promise<any>, request: () => any, system: () => string, remember: () => void, changed: () => void }} host
    *   `request`: the settings of a request; `remember`: the draft or the open chat is another; `changed`: the list of chats is.
    */
   constructor(store, host) {
@@ -45,7 +45,7 @@ export class Conversation {
       onRegenerate: () => this.regenerate(), onContinue: () => this.goOn(),
       onEdit: (node, text) => this.edit(node, text), onVersion: (node, step) => this.turn(node, step),
     });
-    this.meter = new Meter({ student: host.student, busy: () => this.answering !== null, messages: () => this.messages(prompt.value.trim()) });
+    this.meter = new Meter({ student: host.student, busy: () => this.answering !== null, messages: () => this.messages(prompt.value.trim(), host.attachments.files) });
     store.addEventListener("change", (event) => this.heed(/** @type {CustomEvent} */ (event).detail));
   }
 
@@ -135,8 +135,16 @@ export class Conversation {
     if (id === this.chat.id) this.become(newChat());
   }
 
+  /** Nothing is left of any chat. */
+  forgetAll() {
+    this.host.attachments.put([]);
+    prompt.value = "";
+    this.become(newChat());
+  }
+
   /** Another tab wrote or deleted a chat. @param {{ id: string, removed?: boolean, erased?: boolean }} news */
-  async heed({ id, removed = false }) {
+  async heed({ id, removed = false, erased = false }) {
+    if (erased) return;
     this.host.changed();
     if (id !== this.chat.id) return;
     if (removed) {
@@ -202,23 +210,24 @@ export class Conversation {
 
   // ------------------------------------------------------------------------------------------------ what is sent
 
-  /** The conversation as the student reads it. @param {string} [draft] */
-  messages(draft = "") {
+  /** The conversation as the student reads it. @param {string} [draft] @param {import("./chats.js").Attached[]} [files] that go with it */
+  messages(draft = "", files = []) {
     const system = this.host.system().trim();
     return [
       ...(system ? [{ role: "system", content: system }] : []),
       ...path(this.chat).map((node) => ({ role: node.role, content: promptOf(node) })),
-      ...(draft ? [{ role: "user", content: draft }] : []),
+      ...(draft || files.length > 0 ? [{ role: "user", content: promptOf({ content: draft, files }) }] : []),
     ];
   }
 
-  /** @param {string} text */
-  send(text) {
-    if (!text || this.answering) return;
+  /** @param {string} text @param {import("./attachments.js").Attachments} [attached] */
+  send(text, attached) {
+    if ((!text && !attached?.files.length) || this.answering) return;
+    const files = attached?.give() ?? [];
     prompt.value = "";
     grow();
     const first = this.chat.nodes.length === 0;
-    const node = add(this.chat, { role: "user", content: text });
+    const node = add(this.chat, { role: "user", content: text, ...(files.length > 0 ? { files } : {}) });
     this.view.follow = true;
     this.view.add(node, this.place(node));
     this.keep();
@@ -275,6 +284,7 @@ export class Conversation {
     if (question?.role !== "user") return;
     takeLast(this.chat);
     prompt.value = prompt.value.trim() ? `${question.content}\n\n${prompt.value}` : question.content;
+    if (question.files) this.host.attachments.put([...question.files, ...this.host.attachments.files]);
     grow();
     if (this.chat.nodes.length > 0) this.keep([question.id]);
     else this.forget();

@@ -11,7 +11,11 @@ import { Drawers } from "./drawers.js";
 import { make } from "./chat-view.js";
 import { TeachView } from "./teach/teach.js";
 import { complain, loading, notice, say } from "./notices.js";
-import { dress, size, t } from "./words.js";
+import { TABLES, choose, chosen, dress, size, t } from "./words.js";
+import { Attachments } from "./attachments.js";
+import { Eraser } from "./erase.js";
+import { Personas } from "./personas.js";
+import { promptView } from "./prompt-view.js";
 import { Offline } from "./offline.js";
 import * as memory from "./memory.js";
 import * as store from "./store.js";
@@ -355,7 +359,9 @@ function numberOf(name) {
 }
 
 const chats = new ChatStore();
+const attachments = new Attachments({ student: () => student, opening: () => opening, changed: () => talk.meter.measure() });
 const talk = new Conversation(chats, {
+  attachments,
   student: () => student, opening: () => opening, system: () => settings.system, remember: save,
   request: () => ({
     ...Object.fromEntries(["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map((name) => [name, numberOf(name)])),
@@ -389,7 +395,11 @@ function suggest(prompts) {
 
 // -------------------------------------------------------------------------------------------------- controls
 
-const send = () => talk.send(prompt.value.trim());
+const send = () => talk.send(prompt.value.trim(), attachments);
+promptView({
+  student: () => student, messages: () => talk.messages(prompt.value.trim(), attachments.files),
+  options: () => (student.info().thinks ? { enable_thinking: Boolean(settings.thinking) } : {}),
+});
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
@@ -423,7 +433,7 @@ const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 let depth = 0;
 addEventListener("dragenter", (event) => {
   if (!carriesFiles(event) || ++depth <= 0) return;
-  at("drop-words").textContent = t(teach.visible ? "drop.traces" : "drop.gguf");
+  at("drop-words").textContent = t(teach.visible ? "drop.traces" : "drop.chat");
   at("drop").hidden = false;
 });
 addEventListener("dragleave", (event) => {
@@ -438,9 +448,18 @@ addEventListener("drop", (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
   const files = [...(event.dataTransfer?.files ?? [])];
-  if (teach.visible && !files.some(({ name }) => name.endsWith(".gguf"))) teach.take(files);
-  else if (files.length > 0) openFile(/** @type {File} */ (joined(files)));
+  if (teach.visible && !files.some(({ name }) => name.endsWith(".gguf"))) return void teach.take(files);
+  isModel(files).then((is) => {
+    if (is) openFile(/** @type {File} */ (joined(files)));
+    else if (files.length > 0) attachments.take(files);
+  });
 });
+
+/** GGUF files say so in their first bytes, whatever they are called. @param {File[]} files */
+async function isModel(files) {
+  if (files.some(({ name }) => /\.gguf$/i.test(name))) return true;
+  return files.length > 0 && (await files[0].slice(0, 4).text().catch(() => "")) === "GGUF";
+}
 
 function showSettings() {
   for (const name of ["system", "temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "context", "engine"]) {
@@ -470,6 +489,24 @@ at("reset").addEventListener("click", () => {
   save();
   if (reload || swap) reopen(swap);
 });
+new Personas({ settings, apply: (values) => {
+  Object.assign(settings, values);
+  showSettings();
+  save();
+  talk.meter.measure();
+} });
+const language = /** @type {HTMLSelectElement} */ (at("language"));
+language.replaceChildren(new Option(t("set.language.auto"), ""), ...Object.entries(TABLES).map(([name, table]) => {
+  const option = new Option(table.name, name);
+  option.lang = name;
+  return option;
+}));
+language.value = chosen();
+language.addEventListener("change", () => {
+  choose(language.value);
+  if (talk.answering || teach.busy) say(t("set.language.later"));
+  else location.reload();
+});
 keepBox.addEventListener("change", () => {
   settings.keep = keepBox.checked;
   save();
@@ -495,6 +532,11 @@ async function bringChats() {
   await list.refresh();
 }
 
+new Eraser({ chats, stop: async () => {
+  talk.answering?.stop();
+  talk.forgetAll();
+  await teach.reset(true);
+} });
 showSettings();
 talk.draw();
 grow();
