@@ -57,7 +57,7 @@ fn main() {
         let mut started = Instant::now();
         let answer = pollster::block_on(student.generate(&request, |event| {
             match event {
-                Event::Prompt(..) => {}
+                Event::Prompt(..) | Event::Token(..) | Event::Call(_) => {}
                 Event::Text {
                     content,
                     reasoning,
@@ -80,7 +80,7 @@ fn main() {
             "{} prompt tokens, {} answered ({}), {:.1} tokens/s",
             answer.prompt_tokens,
             answer.ids.len(),
-            answer.finish.name(),
+            answer.finish_name(),
             decoded as f64 / seconds.max(1e-9)
         );
         Ok(())

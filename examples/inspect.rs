@@ -6,8 +6,8 @@ use common::{Arguments, open_files};
 use understudy::error::human_bytes;
 use understudy::format::{Array, Gguf, Value};
 use understudy::gpu::carried::COPIES;
-use understudy::model::Plan;
 use understudy::model::memory::{Fit, Held};
+use understudy::model::{CacheType, Plan};
 use understudy::student::{DEFAULT_CONTEXT, block_types};
 use understudy::text::template::Template;
 use understudy::text::tokenizer::Tokenizer;
@@ -73,7 +73,7 @@ fn main() {
         let context = plan.config.context.min(DEFAULT_CONTEXT);
         println!(
             "{}",
-            Fit::new(&plan, context, 256, 4, COPIES, u64::MAX)
+            Fit::new(&plan, context, 256, CacheType::F32, COPIES, u64::MAX)
                 .words()
                 .replace("16777216 TiB", "any amount")
         );

@@ -1,7 +1,7 @@
 // attend: for each query row, over a split of the positions: sum_j exp(s_j - m) v_j, m = max s_j, l = sum_j exp(s_j - m),
 // s_j = SCALE q . k_j for j <= the row's own position (causal by index; no mask tensor); CAP: CAP tanh(s_j / CAP) instead;
 // WINDOW: only the last WINDOW positions, the row's own included; RING: position j lies at j mod RING. 0 = none of it.
-// q (state.rows, HEADS HEAD) f32; caches (positions, KV_HEADS HEAD) elem; parts (rows, HEADS, SPLITS, HEAD) f32 and
+// q (state.rows, HEADS HEAD) f32; caches (positions, KV_HEADS) heads as `lib/cached` reads them; parts (rows, HEADS, SPLITS, HEAD) f32 and
 // marks (rows, HEADS, SPLITS) of (m, l). `combine` joins the splits.
 // Workgroup: GROUP query heads that share a KV head, QUERIES rows, one split: keys and values are read once for all of them.
 // Thread: in turn a position (scores), a row (maximum and sum), an element of the results. f32 sums, running maximum.
@@ -21,8 +21,8 @@ override WG: u32 = 32u;
 const LOW: f32 = -1.0e30; // stands for minus infinity, which WGSL may assume never to occur
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k_cache: array<elem4>;
-@group(0) @binding(2) var<storage, read> v_cache: array<elem4>;
+@group(0) @binding(1) var<storage, read> k_cache: array<cached>;
+@group(0) @binding(2) var<storage, read> v_cache: array<cached>;
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> marks: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read> state: State;
@@ -78,14 +78,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     for (var j0 = begin; j0 < end; j0 += WG) {
         let j = j0 + lane;
-        let key = (place(j) * KV_HEADS + kv_head) * quarter;
+        let key = place(j) * KV_HEADS + kv_head;
         for (var row = 0u; row < rows; row += 1u) {
             var score = LOW;
             let own = state.position + t0 + row / GROUP;
             if (j < end && j <= own && (WINDOW == 0u || j + WINDOW > own)) {
                 score = 0.0;
                 for (var i = 0u; i < quarter; i += 1u) {
-                    score += dot(queries[row * quarter + i], vec4<f32>(k_cache[key + i]));
+                    score += dot(queries[row * quarter + i], key4(key, i));
                 }
                 if (CAP > 0.0) {
                     score = CAP * tanh(clamp(score / CAP, -10.0, 10.0));
@@ -118,8 +118,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = i / quarter;
             var result = results[i] * factors[row];
             for (var n = 0u; n < count; n += 1u) {
-                let value = (place(j0 + n) * KV_HEADS + kv_head) * quarter + i % quarter;
-                result += scores[row * WG + n] * vec4<f32>(v_cache[value]);
+                result += scores[row * WG + n] * value4(place(j0 + n) * KV_HEADS + kv_head, i % quarter);
             }
             results[i] = result;
         }

@@ -1,7 +1,8 @@
 // rope_append: q = rope(norm(q)), K cache <- rope(norm(k)), V cache <- v, at positions state.position + t
 // qkv (state.rows, STRIDE) f32 = HEADS query heads | KV_HEADS keys | KV_HEADS values, each HEAD wide; q (rows, HEADS HEAD);
-// caches (positions, KV_HEADS HEAD) elem; RING: position p lies at p mod RING, where it is not 0. turns (context, ROTARY / 2) of (cos, sin), made on the host in f64 because
-// shader sines are not exact for large angles. NEOX: pairs (i, i + ROTARY / 2), else (2 i, 2 i + 1).
+// caches (positions, KV_HEADS) heads as `lib/append` keeps them; RING: position p lies at p mod RING, where it is not 0.
+// turns (context, ROTARY / 2) of (cos, sin), made on the host in f64: shader sines are not exact for large angles.
+// NEOX: pairs (i, i + ROTARY / 2), else (2 i, 2 i + 1).
 // QK_NORM: 1 RMS norm of each head with q_gain or k_gain (HEAD); 2 the same behind the rotation, which keeps lengths, so that
 // only the gain moves; 3 of all query heads together, and of all key heads, with gains for each element.
 // ROTARY 0: nothing is turned. Workgroup: one head of one row; thread: elements.
@@ -21,9 +22,17 @@ override WG: u32 = 64u;
 @group(0) @binding(1) var<storage, read> gains: array<f32>; // those of q, then those of k
 @group(0) @binding(2) var<storage, read> turns: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> q: array<f32>;
-@group(0) @binding(4) var<storage, read_write> k_cache: array<elem>;
-@group(0) @binding(5) var<storage, read_write> v_cache: array<elem>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<cached>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<cached>;
 @group(0) @binding(6) var<storage, read> state: State;
+
+fn keep(is_key: bool, at: u32, word: cached) {
+    if (is_key) {
+        k_cache[at] = word;
+    } else {
+        v_cache[at] = word;
+    }
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -39,10 +48,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         place = position % max(RING, 1u); // a constant 0 would not compile
     }
     if (head >= HEADS + KV_HEADS) {
-        let to = (place * KV_HEADS + head - HEADS - KV_HEADS) * HEAD;
+        let to = place * KV_HEADS + head - HEADS - KV_HEADS;
         for (var i = lane; i < HEAD; i += WG) {
-            v_cache[to + i] = elem(qkv[source + i]);
+            append(false, to, i, qkv[source + i]);
         }
+        close(false, to, lane);
         return;
     }
     let is_key = head >= HEADS;
@@ -64,7 +74,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     var to = (t * HEADS + head) * HEAD;
     if (is_key) {
-        to = (place * KV_HEADS + head - HEADS) * HEAD;
+        to = place * KV_HEADS + head - HEADS;
     }
     for (var pair = lane; pair < HEAD / 2u; pair += WG) {
         // Beyond the rotary part the pairs are neighbours and are not turned.
@@ -88,11 +98,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             b *= gains[gain + second];
         }
         if (is_key) {
-            k_cache[to + first] = elem(a);
-            k_cache[to + second] = elem(b);
+            append(true, to, first, a);
+            append(true, to, second, b);
         } else {
             q[to + first] = a;
             q[to + second] = b;
         }
+    }
+    if (is_key) {
+        close(true, to, lane);
     }
 }

@@ -82,6 +82,11 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// A saved conversation that cannot be gone on with.
+    State {
+        /// What was found.
+        what: String,
+    },
     /// No usable GPU.
     NoDevice {
         /// Why.
@@ -146,6 +151,7 @@ impl Error {
             Self::Request { .. } => "bad-request",
             Self::Format { .. } => "format",
             Self::Adapter { .. } => "adapter",
+            Self::State { .. } => "state",
             Self::NoDevice { .. } => "no-device",
             Self::DeviceLost { .. } => "device-lost",
             Self::Device { .. } => "device",
@@ -189,6 +195,7 @@ impl Error {
             Self::Adapter { .. } => {
                 "Choose an adapter that was made for this very student, as a GGUF file or a PEFT folder.".into()
             }
+            Self::State { .. } => "Nothing is lost: the conversation is read once more when you send.".into(),
             Self::NoDevice { .. } => {
                 "The slower CPU engine can take over; for speed, use a browser with WebGPU switched on.".into()
             }
@@ -239,6 +246,7 @@ impl fmt::Display for Error {
             Self::Request { what } => write!(f, "The request cannot be served: {what}."),
             Self::Format { what } => write!(f, "The form asked of the answer cannot be had: {what}."),
             Self::Adapter { what } => write!(f, "The adapter cannot be used: {what}."),
+            Self::State { what } => write!(f, "The saved conversation cannot be used: {what}."),
             Self::NoDevice { what } => write!(f, "No GPU can be used here: {what}."),
             Self::DeviceLost { what } => write!(f, "The GPU was lost: {what}."),
             Self::Device { what } => write!(f, "The GPU refused the work: {what}."),

@@ -17,12 +17,7 @@ const BUNDLED: &[u8] = include_bytes!("../school/models/understudy-pip.gguf");
 
 async fn meet() -> Gpu {
     // The flags of webdriver.json give Chromium a software adapter: without one these tests fail, they do not pass.
-    Gpu::meet(&GpuOptions {
-        f16: true,
-        ..GpuOptions::default()
-    })
-    .await
-    .expect("an adapter")
+    Gpu::meet(&GpuOptions::default()).await.expect("an adapter")
 }
 
 async fn answer(gpu: Option<&Gpu>) -> String {

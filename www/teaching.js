@@ -64,9 +64,9 @@ export class Teaching extends EventTarget {
   /** @param {AbortSignal} [signal] */
   async boot(signal) {
     await this.bridge.boot();
-    const { gpu = "auto", subgroups, f16 } = this.options;
+    const { gpu = "auto", subgroups } = this.options;
     const glue = new URL("wasm/understudy_teach.js", this.base).href;
-    const args = { glue, wasm: this.wasm, options: { gpu, subgroups, f16 }, student: this.blob, context: this.pupil?.info().context };
+    const args = { glue, wasm: this.wasm, options: { gpu, subgroups }, student: this.blob, context: this.pupil?.info().context };
     ({ device: this.device, student: this.student } = await this.bridge.call("start", args, { signal }));
   }
 

@@ -41,7 +41,7 @@ let wantsSubgroups = false;
 /** wgpu does not ask for subgroups in browsers, so they are asked for here. @param {any} options */
 export async function prepareDevice(options) {
   const gpu = /** @type {any} */ (navigator).gpu;
-  if (options.gpu === "off" || !gpu) return { ...options, subgroups: false, f16: false };
+  if (options.gpu === "off" || !gpu) return { ...options, subgroups: false };
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
   const has = (/** @type {string} */ name) => adapter?.features.has(name) ?? false;
   wantsSubgroups = options.subgroups !== false && has("subgroups");
@@ -57,7 +57,7 @@ export async function prepareDevice(options) {
   }
   // Browsers tell vendor and architecture, which wgpu does not pass on.
   const { vendor = "", architecture = "" } = adapter?.info ?? {};
-  return { ...options, subgroups: wantsSubgroups, f16: options.f16 !== false && has("shader-f16"), adapter: [vendor, architecture].filter(Boolean).join(" ") };
+  return { ...options, subgroups: wantsSubgroups, adapter: [vendor, architecture].filter(Boolean).join(" ") };
 }
 
 /** Did wasm itself break? Then nothing of its instance can be used any more. @param {any} error */

@@ -21,12 +21,6 @@ fn upper_pairs(bits: u32) -> vec4<f32> {
     return vec4<f32>(((vec4<u32>(bits) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
 }
 
-// The four signed bytes of `bits`, lowest first.
-fn signed_bytes(bits: u32) -> vec4<f32> {
-    let high = bitcast<vec4<i32>>(vec4<u32>(bits) << vec4<u32>(24u, 16u, 8u, 0u));
-    return vec4<f32>(high >> vec4<u32>(24u));
-}
-
 // The four lowest 2-bit fields of `bits`, lowest first.
 fn pairs(bits: u32) -> vec4<u32> {
     return (vec4<u32>(bits) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u);

@@ -1,5 +1,6 @@
 //! Twin of `shaders/attend.wgsl`.
 
+use super::cache::Rows;
 use super::{dot, rope_append::Heads};
 
 /// Stands for minus infinity, as in the shader.
@@ -18,8 +19,7 @@ pub struct Scores {
 
 /// For each query row and head, over each split of the positions: sum_j exp(s_j - m) v_j, and (m, l).
 ///
-/// `tile` positions are the unit of a split. q `(T, heads head_dim)`, caches `(P, kv_heads head_dim)`, where position p lies at
-/// p mod P; parts `(T, heads, splits, head_dim)`, marks `(T, heads, splits, 2)`. `queries` rows share the same split borders.
+/// `tile` positions are the unit of a split. q `(T, heads head_dim)`, caches of P kv_heads rows, where position p lies at p mod P; parts `(T, heads, splits, head_dim)`, marks `(T, heads, splits, 2)`. `queries` rows share the same split borders.
 ///
 /// Source: the running softmax of Milakov and Gimelshein (2018), split as in Dao et al., "Flash-Decoding" (2023).
 pub fn attend(
@@ -30,8 +30,8 @@ pub fn attend(
     tile: usize,
     queries: usize,
     q: &[f32],
-    k_cache: &[f32],
-    v_cache: &[f32],
+    k_cache: &Rows,
+    v_cache: &Rows,
     parts: &mut [f32],
     marks: &mut [f32],
 ) {
@@ -42,8 +42,9 @@ pub fn attend(
         ..
     } = shape;
     let rows = q.len() / (heads * head_dim);
-    let positions = k_cache.len() / (kv_heads * head_dim);
+    let positions = k_cache.len() / kv_heads;
     let mut weights = Vec::new();
+    let mut scratch = Vec::new();
     for t in 0..rows {
         // The borders of the splits follow from the last row of this row's tile of queries.
         let first_row = t / queries * queries;
@@ -63,13 +64,10 @@ pub fn attend(
                 let end = (begin + run).min(position + t + 1);
                 let begin = begin.max(oldest(t));
                 let end = end.max(begin);
-                let of = |j: usize| {
-                    let first = (j % positions * kv_heads + kv_head) * head_dim;
-                    first..first + head_dim
-                };
+                let of = |j: usize| j % positions * kv_heads + kv_head;
                 weights.clear();
                 weights.extend((begin..end).map(|j| {
-                    let score = scores.scale * dot(query, &k_cache[of(j)]);
+                    let score = scores.scale * dot(query, k_cache.get(of(j), &mut scratch));
                     scores.cap.map_or(score, |cap| cap * (score / cap).tanh())
                 }));
                 let maximum = weights.iter().copied().fold(LOW, f32::max);
@@ -80,7 +78,7 @@ pub fn attend(
                 for (score, j) in weights.iter().zip(begin..end) {
                     let weight = (score - maximum).exp();
                     total += weight;
-                    for (sum, value) in part.iter_mut().zip(&v_cache[of(j)]) {
+                    for (sum, value) in part.iter_mut().zip(v_cache.get(of(j), &mut scratch)) {
                         *sum += weight * value;
                     }
                 }

@@ -4,6 +4,7 @@
 //! states in front of a prompt's last tokens: what begins the same again goes on from there.
 
 use crate::model::Recurrent;
+use crate::model::state::Words;
 
 /// Copies of what is carried: the one that runs, and the kept one.
 pub const COPIES: usize = 2;
@@ -73,6 +74,41 @@ impl Carried {
                 _ => unreachable!("the caller asked which states are known"),
             }
         }
+    }
+
+    /// After how many tokens a copy is kept that goes with the states after `tokens`; 0: none does.
+    pub fn kept(&self, tokens: usize) -> usize {
+        self.kept.as_ref().map_or(0, |(kept, _)| *kept).min(tokens)
+    }
+
+    /// Appends the states after `tokens` tokens, which [`Carried::resume`] gave, then the kept ones; `now` tokens have been run.
+    pub fn save(&self, tokens: usize, now: usize, out: &mut Vec<u8>) {
+        let kept = self.kept.as_ref().filter(|(kept, _)| (1..=tokens).contains(kept));
+        let copies = match kept {
+            Some((kept, cells)) if *kept == tokens && tokens != now => [Some(cells), Some(cells)],
+            Some((_, cells)) => [Some(&self.cells), Some(cells)],
+            None => [Some(&self.cells), None],
+        };
+        for cell in copies.into_iter().flatten().flatten() {
+            out.extend(bytemuck::cast_slice::<f32, u8>(&cell.conv));
+            out.extend(bytemuck::cast_slice::<f32, u8>(&cell.scan));
+        }
+    }
+
+    /// Makes the states those that were saved, with the kept ones after `kept` tokens (0: none).
+    pub fn restore(&mut self, kept: usize, words: &mut Words<'_>) {
+        let mut read = |cells: &mut Vec<Cell>| {
+            for cell in cells {
+                words.copy(&mut cell.conv);
+                words.copy(&mut cell.scan);
+            }
+        };
+        read(&mut self.cells);
+        self.kept = (kept > 0).then(|| {
+            let mut cells = self.cells.clone();
+            read(&mut cells);
+            (kept, cells)
+        });
     }
 
     /// Keeps a copy of the states, which are those after `tokens` tokens.

@@ -1,16 +1,18 @@
 //! Runs a plan on the CPU: the oracle of the GPU engine, and the fallback of browsers without WebGPU.
 
 use super::attend::Scores;
+use super::cache::Rows;
 use super::carried::Carried;
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
-use super::{Lora, Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
+use super::{Lora, Weights, adjust, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
 use super::{delta_net, gated_norm, mamba2, short_conv, sigmoid_gate};
 use crate::error::Result;
 use crate::format::BlockType;
 use crate::format::source::Source;
 use crate::model::lora::{Change, Stack};
-use crate::model::{Linear, MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
+use crate::model::state::{Mark, Shape, Words};
+use crate::model::{Adjustment, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
 use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
@@ -19,17 +21,18 @@ const SLICE: usize = 4 << 20;
 /// Rows of a prefill chunk: bounds the activations.
 pub const CHUNK: usize = 64;
 
-/// A student in main memory, with its KV cache in f32.
+/// A student in main memory.
 pub struct Engine {
     plan: Plan,
     matrices: Vec<Weights>,
     vectors: Vec<Vec<f32>>,
     /// One table for each of the plan's.
     turns: Vec<Vec<f32>>,
-    k_cache: Vec<Vec<f32>>,
-    v_cache: Vec<Vec<f32>>,
+    k_cache: Vec<Rows>,
+    v_cache: Vec<Rows>,
     carried: Carried,
     context: usize,
+    cache_type: CacheType,
     slots: Slots,
     /// Attached adapters: for each changed matrix its A as weights, and the change.
     changes: HashMap<MatrixId, (Weights, Change)>,
@@ -42,6 +45,10 @@ pub struct Engine {
     sampling: Sampling,
     /// Bits of the tokens that may be drawn, where not all may.
     mask: Option<Vec<u32>>,
+    /// What moves logits before a token is drawn.
+    adjustments: Vec<Adjustment>,
+    /// The logits that the last token was drawn from, where they are kept.
+    kept: Option<Vec<f32>>,
 }
 
 /// Activations, `(rows, width)` each.
@@ -78,11 +85,12 @@ impl Slots {
 }
 
 impl Engine {
-    /// Reads the weights of `plan` from `source`; `progress` gets the bytes read so far.
+    /// Reads the weights of `plan` from `source`, for a cache of `context` positions; `progress` gets the bytes read so far.
     pub async fn load<S: Source>(
         plan: Plan,
         source: &S,
         context: usize,
+        cache_type: CacheType,
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         let mut read = 0;
@@ -109,10 +117,11 @@ impl Engine {
             vectors.push(vector.read(source).await?);
         }
         let turns = plan.turns(source, context).await?;
-        let width = plan.config.kv_width();
-        let caches = || -> Vec<Vec<f32>> {
+        let (kv_heads, head_dim) = (plan.config.kv_heads, plan.config.head_dim);
+        let caches = || -> Vec<Rows> {
             let positions = plan.caches.iter().map(|cache| cache.positions(CHUNK, context));
-            positions.map(|positions| vec![0.0; positions * width]).collect()
+            let rows = positions.map(|positions| Rows::new(cache_type, head_dim, positions * kv_heads));
+            rows.collect()
         };
         Ok(Self {
             carried: Carried::new(plan.config.recurrent.as_ref(), plan.cells),
@@ -123,6 +132,7 @@ impl Engine {
             vectors,
             turns,
             context,
+            cache_type,
             slots: Slots::default(),
             changes: HashMap::new(),
             scales: Vec::new(),
@@ -132,6 +142,8 @@ impl Engine {
             draw: 0,
             sampling: Sampling::GREEDY,
             mask: None,
+            adjustments: Vec::new(),
+            kept: None,
         })
     }
 
@@ -176,6 +188,43 @@ impl Engine {
         }
     }
 
+    /// How it keeps a conversation.
+    pub fn shape(&self) -> Shape {
+        Shape::new(&self.plan, self.context, CHUNK, self.cache_type, false)
+    }
+
+    /// How far the conversation has come whose first `tokens` tokens are wanted.
+    pub fn mark(&self, tokens: usize) -> Mark {
+        Mark {
+            tokens,
+            written: self.written,
+            kept: self.carried.kept(tokens),
+        }
+    }
+
+    /// Appends what it keeps of the first `tokens` tokens, which [`Engine::resume`] gave, as [`Shape`] has it.
+    pub fn save(&self, tokens: usize, out: &mut Vec<u8>) {
+        let (shape, mark) = (self.shape(), self.mark(tokens));
+        for (cache, (k, v)) in self.k_cache.iter().zip(&self.v_cache).enumerate() {
+            let held = shape.held(cache, mark);
+            out.extend(bytemuck::cast_slice::<u32, u8>(&k.words()[..held]));
+            out.extend(bytemuck::cast_slice::<u32, u8>(&v.words()[..held]));
+        }
+        self.carried.save(tokens, self.position, out);
+    }
+
+    /// Takes a conversation up that an engine of this [`Shape`] has saved.
+    pub fn restore(&mut self, mark: Mark, mut words: Words<'_>) {
+        let shape = self.shape();
+        for (cache, (k, v)) in self.k_cache.iter_mut().zip(&mut self.v_cache).enumerate() {
+            let held = shape.held(cache, mark);
+            words.copy(&mut k.words_mut()[..held]);
+            words.copy(&mut v.words_mut()[..held]);
+        }
+        self.carried.restore(mark.kept, &mut words);
+        (self.position, self.written) = (mark.tokens, mark.written);
+    }
+
     /// Sets where the next tokens go, a position that [`Engine::resume`] gave, and how they are drawn; then come
     /// [`Engine::extend`] and [`Engine::decode`].
     pub fn begin(&mut self, position: usize, sampling: Sampling, draw: u32) {
@@ -187,6 +236,21 @@ impl Engine {
     /// From here on only tokens whose bit is set in `mask`, `(V + 31) / 32` words, are drawn; `None`: any token.
     pub fn allow(&mut self, mask: Option<&[u32]>) {
         self.mask = mask.map(<[u32]>::to_vec);
+    }
+
+    /// From here on these logits are moved before a token is drawn, each id at most once; an empty list moves none.
+    pub fn adjust(&mut self, list: &[Adjustment]) {
+        self.adjustments = list.to_vec();
+    }
+
+    /// Whether the logits that a token is drawn from are kept, as they are before they are moved.
+    pub fn keep_logits(&mut self, on: bool) {
+        self.kept = on.then(Vec::new);
+    }
+
+    /// The logits `(V)` of the last token that was drawn, where they are kept.
+    pub fn kept_logits(&self) -> &[f32] {
+        self.kept.as_deref().unwrap_or_default()
     }
 
     fn go_to(&mut self, position: usize) {
@@ -245,6 +309,10 @@ impl Engine {
 
     fn draw_token(&mut self, row: usize) -> u32 {
         self.head(row);
+        if let Some(kept) = &mut self.kept {
+            kept.clone_from(&self.slots.logits);
+        }
+        adjust::adjust(&mut self.slots.logits, &self.adjustments);
         self.token = sample::sample_allowed(&self.slots.logits, self.mask.as_deref(), &self.sampling, self.draw);
         self.draw += 1;
         self.token

@@ -4,7 +4,9 @@
 //! the fallback where there is no WebGPU.
 
 pub mod adamw;
+pub mod adjust;
 pub mod attend;
+pub mod cache;
 pub mod carried;
 pub mod combine;
 pub mod delta_net;

@@ -1,5 +1,6 @@
 //! Twin of `shaders/rope_append.wgsl`.
 
+use super::cache::Rows;
 use super::rms_norm::rms_norm;
 use crate::model::{QkNorm, RopeStyle};
 
@@ -25,7 +26,7 @@ pub struct Heads {
 /// q = rope(norm(q)), K cache <- rope(norm(k)), V cache <- v, from `position` on; norm and rope in the order of `qk_norm`.
 ///
 /// qkv `(T, q | k | v)`, where `gated` with a gate behind each head of q; gains: q's, then k's, `(2 head_dim)` or `((heads + kv_heads) head_dim)`; turns `(context, rotary / 2, 2)`;
-/// q `(T, heads head_dim)`; caches `(P, kv_heads head_dim)`, where position p lies at p mod P.
+/// q `(T, heads head_dim)`; caches of P kv_heads rows, where position p lies at p mod P.
 pub fn rope_append(
     shape: Heads,
     position: usize,
@@ -34,8 +35,36 @@ pub fn rope_append(
     epsilon: f32,
     turns: &[f32],
     q: &mut [f32],
-    k_cache: &mut [f32],
-    v_cache: &mut [f32],
+    k_cache: &mut Rows,
+    v_cache: &mut Rows,
+) {
+    let positions = k_cache.len() / shape.kv_heads;
+    rope(
+        shape,
+        position,
+        qkv,
+        gains,
+        epsilon,
+        turns,
+        q,
+        |is_key, t, head, values| {
+            let row = (position + t) % positions * shape.kv_heads + head;
+            let cache = if is_key { &mut *k_cache } else { &mut *v_cache };
+            cache.put(row, values);
+        },
+    );
+}
+
+/// The same, where `keep(is it a key, t, KV head, values)` gets what would go to the caches.
+pub fn rope(
+    shape: Heads,
+    position: usize,
+    qkv: &[f32],
+    gains: &[f32],
+    epsilon: f32,
+    turns: &[f32],
+    q: &mut [f32],
+    mut keep: impl FnMut(bool, usize, usize, &[f32]),
 ) {
     let Heads {
         heads,
@@ -47,12 +76,10 @@ pub fn rope_append(
         gated,
     } = shape;
     let step = if gated { 2 } else { 1 };
-    let positions = k_cache.len() / (kv_heads * head_dim);
     let stride = (step * heads + 2 * kv_heads) * head_dim;
     let mut head_values = vec![0.0; head_dim];
     for (t, row) in qkv.chunks_exact(stride).enumerate() {
         let at = position + t;
-        let place = at % positions;
         let (mut q_row, mut k_row) = (Vec::new(), Vec::new());
         if qk_norm == QkNorm::Whole {
             let (q, k) = row[..(heads + kv_heads) * head_dim].split_at(heads * head_dim);
@@ -66,8 +93,7 @@ pub fn rope_append(
         let queries = queries.chunks_exact(head_dim).step_by(step);
         for (head, values) in queries.chain(others.chunks_exact(head_dim)).enumerate() {
             if head >= heads + kv_heads {
-                let to = (place * kv_heads + head - heads - kv_heads) * head_dim;
-                v_cache[to..to + head_dim].copy_from_slice(values);
+                keep(false, t, head - heads - kv_heads, values);
                 continue;
             }
             let is_key = head >= heads;
@@ -102,8 +128,7 @@ pub fn rope_append(
                 rms_norm(&turned, gain(), epsilon, &mut head_values);
             }
             if is_key {
-                let to = (place * kv_heads + head - heads) * head_dim;
-                k_cache[to..to + head_dim].copy_from_slice(&head_values);
+                keep(true, t, head - heads, &head_values);
             } else {
                 let to = (t * heads + head) * head_dim;
                 q[to..to + head_dim].copy_from_slice(&head_values);

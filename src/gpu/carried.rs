@@ -5,7 +5,9 @@
 //! prompt's last tokens: what begins the same again goes on from there.
 
 use super::device::Gpu;
+use crate::error::Result;
 use crate::model::Recurrent;
+use crate::model::state::Words;
 
 /// Slots that steps take turns with: as many as there may be tokens in flight.
 pub const RING: usize = 3;
@@ -99,6 +101,55 @@ impl Carried {
         if !self.is_empty() && tokens > 0 {
             self.copy(gpu, tokens % RING, false);
             self.kept = Some(tokens);
+        }
+    }
+
+    /// After how many tokens a copy is kept that goes with the states after `tokens`; 0: none does.
+    pub fn kept(&self, tokens: usize) -> usize {
+        self.kept.filter(|kept| *kept <= tokens).unwrap_or(0)
+    }
+
+    /// Appends the states after `tokens` tokens, which [`Carried::resume`] gave, then the kept ones.
+    pub async fn save(&mut self, gpu: &Gpu, tokens: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.go_to(gpu, tokens);
+        for cell in &self.cells {
+            for (ring, bytes) in [&cell.conv, &cell.scan].into_iter().zip(self.bytes) {
+                if bytes == 0 {
+                    continue;
+                }
+                let all = gpu.read(ring, RING as u64 * bytes).await?;
+                let at = (tokens % RING) * bytes as usize;
+                out.extend(&all[at..at + bytes as usize]);
+            }
+        }
+        if self.kept(tokens) > 0 {
+            for (kept, bytes) in self.cells.iter().flat_map(|cell| cell.kept.iter().zip(self.bytes)) {
+                if bytes > 0 {
+                    out.extend(gpu.read(kept, bytes).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the next step find the saved states after `tokens` tokens, with the kept ones after `kept` (0: none).
+    pub fn restore(&mut self, gpu: &Gpu, tokens: usize, kept: usize, words: &mut Words<'_>) {
+        self.forget();
+        if self.is_empty() {
+            return;
+        }
+        for cell in &self.cells {
+            for (ring, bytes) in [&cell.conv, &cell.scan].into_iter().zip(self.bytes) {
+                let at = (tokens % RING) as u64 * bytes;
+                gpu.write(ring, at, words.take(bytes as usize / 4));
+            }
+        }
+        self.ring[tokens % RING] = Some(tokens);
+        if kept > 0 {
+            for (copy, bytes) in self.cells.iter().flat_map(|cell| cell.kept.iter().zip(self.bytes)) {
+                gpu.write(copy, 0, words.take(bytes as usize / 4));
+            }
+            self.kept = Some(kept);
         }
     }
 

@@ -8,9 +8,10 @@ pub mod teach;
 
 use super::State;
 use super::device::Gpu;
-use super::kernels::{Access, Kernel};
+use super::kernels::{Access, Kernel, Kinds};
 use super::pipelines::Pipelines;
 use crate::cpu::attend::Scores;
+use crate::cpu::cache::Rows;
 use crate::cpu::matvec::Fused;
 use crate::cpu::rope_append::Heads;
 use crate::cpu::{self, Weights};
@@ -19,7 +20,7 @@ use crate::format::BlockType;
 use crate::format::repack::{groups, repack_row, row_words};
 pub use crate::model::chance::Numbers;
 use crate::model::lora::Parts;
-use crate::model::{Activation, QkNorm, RopeStyle, Sampling};
+use crate::model::{Activation, Adjustment, CacheType, QkNorm, RopeStyle, Sampling};
 
 /// A buffer of a case: what goes in, and what the twin says should come out.
 pub struct Binding {
@@ -33,8 +34,8 @@ pub struct Binding {
 pub enum Expected {
     /// Numbers, within [`Case::tolerance`].
     F32(Vec<f32>),
-    /// Numbers that the device keeps as f16 when its tier says so.
-    Elements(Vec<f32>),
+    /// Rows of a KV cache: their numbers within [`Case::tolerance`], whatever their words.
+    Rows(Rows),
     /// Exactly these words.
     Words(Vec<u32>),
 }
@@ -43,8 +44,8 @@ pub enum Expected {
 pub struct Case {
     /// Which.
     pub kernel: Kernel,
-    /// What its matrix holds.
-    pub block_type: Option<BlockType>,
+    /// What its matrix and its cache hold.
+    pub kinds: Kinds,
     /// Its overrides.
     pub constants: Vec<(&'static str, f64)>,
     /// Its buffers in order.
@@ -57,8 +58,16 @@ pub struct Case {
 
 /// The default tolerance for f32 sums.
 pub const NMSE: f64 = 1e-7;
-/// Numbers that were rounded to f16 on the way have 11 bits: (2^-12)^2 of relative square error, with room.
-pub const NMSE_F16: f64 = 1e-6;
+/// Most error of numbers that were rounded into a cache. Device and twin may differ in the last bit of what they round, and WGSL
+/// leaves open how f16 rounds: a step of f16 is at most 2^-11 of a number, and (2^-11)^2 = 2.4e-7 of its square. A step of q8 that
+/// one number of 128 takes the other way is 1.5e-6 of all squares; if all were cut off instead of rounded, it would be 1e-4.
+fn rounded(cache_type: CacheType) -> f64 {
+    match cache_type {
+        CacheType::F32 => NMSE,
+        CacheType::F16 => 1e-6,
+        CacheType::Q8 => 1e-5,
+    }
+}
 
 /// What stands behind each output: a kernel that writes there is wrong.
 const SENTINEL: f32 = 7.25;
@@ -201,7 +210,7 @@ pub fn embed(seed: u64, block_type: BlockType, vocabulary: usize, columns: usize
     };
     Case {
         kernel: Kernel::Embed,
-        block_type: Some(block_type),
+        kinds: Some(block_type).into(),
         constants: vec![
             ("GROUPS", groups(columns) as f64),
             ("ROW_WORDS", row_words(block_type, columns) as f64),
@@ -342,7 +351,7 @@ pub fn matvec(seed: u64, block_type: BlockType, rows: usize, columns: usize, ext
     let mut constants = Beside::constants(lora.as_ref(), scale.as_deref());
     Case {
         kernel: Kernel::Matvec,
-        block_type: Some(block_type),
+        kinds: Some(block_type).into(),
         constants: {
             constants.extend([
                 ("GROUPS", groups(columns) as f64),
@@ -402,7 +411,7 @@ pub fn matmul(seed: u64, block_type: BlockType, tokens: usize, rows: usize, colu
     let mut constants = Beside::constants(lora.as_ref(), scale.as_deref());
     Case {
         kernel: Kernel::Matmul,
-        block_type: Some(block_type),
+        kinds: Some(block_type).into(),
         constants: {
             constants.extend([
                 ("GROUPS", groups(columns) as f64),
@@ -467,7 +476,7 @@ pub fn rms_norm(seed: u64, rows: usize, columns: usize, add: Option<f32>, lanes:
     let expected = padded(&y, columns);
     Case {
         kernel: Kernel::RmsNorm,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![
             ("GROUPS", groups(columns) as f64),
             ("COLUMNS", columns as f64),
@@ -496,7 +505,7 @@ pub fn swiglu(seed: u64, rows: usize, width: usize, gelu: bool) -> Case {
     let stride = 8 * groups(width);
     Case {
         kernel: Kernel::Swiglu,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![
             ("IN", 2.0 * width as f64),
             ("OUT", stride as f64),
@@ -519,7 +528,15 @@ fn turns(positions: usize, rotary: usize) -> Vec<f32> {
 }
 
 /// A case of `rope_append`: `rows` rows from `position` on, into a ring of `ring` positions (0: the whole context).
-pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, ring: usize, f16: bool, lanes: u32) -> Case {
+pub fn rope_append(
+    seed: u64,
+    shape: Heads,
+    position: usize,
+    rows: usize,
+    ring: usize,
+    cache_type: CacheType,
+    lanes: u32,
+) -> Case {
     let Heads {
         heads,
         kv_heads,
@@ -538,16 +555,16 @@ pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, ring: 
     let epsilon = 1e-6;
     let mut q = vec![0.0; rows * heads * head_dim];
     let positions = if ring > 0 { ring } else { context };
-    let mut k = vec![0.0; positions * kv_heads * head_dim];
+    let mut k = Rows::new(cache_type, head_dim, positions * kv_heads);
     let mut v = k.clone();
     cpu::rope_append::rope_append(shape, position, &qkv, &gains, epsilon, &turns, &mut q, &mut k, &mut v);
-    let cache = |values: Vec<f32>| Binding {
-        input: vec![0; values.len() * if f16 { 2 } else { 4 }],
-        expected: Some(Expected::Elements(values)),
+    let cache = |rows: Rows| Binding {
+        input: vec![0; 4 * rows.words().len()],
+        expected: Some(Expected::Rows(rows)),
     };
     Case {
         kernel: Kernel::RopeAppend,
-        block_type: None,
+        kinds: cache_type.into(),
         constants: vec![
             ("STRIDE", width as f64),
             ("HEADS", heads as f64),
@@ -571,7 +588,7 @@ pub fn rope_append(seed: u64, shape: Heads, position: usize, rows: usize, ring: 
             state(position, rows),
         ],
         grid: [(heads + 2 * kv_heads) as u32, rows as u32, 1],
-        tolerance: if f16 { NMSE_F16 } else { NMSE },
+        tolerance: rounded(cache_type),
     }
 }
 
@@ -586,7 +603,7 @@ pub fn attend(
     splits: usize,
     group: usize,
     queries: usize,
-    f16: bool,
+    cache_type: CacheType,
 ) -> Case {
     let Heads {
         heads,
@@ -604,36 +621,15 @@ pub fn attend(
     let context = position + rows + 3;
     let ring = scores.window.map_or(0, |window| window + rows - 1);
     let positions = if ring > 0 { ring } else { context };
-    let round = |v: f32| if f16 { half::f16::from_f32(v).to_f32() } else { v };
-    let k: Vec<f32> = numbers
-        .vector(positions * kv_heads * head_dim)
-        .into_iter()
-        .map(round)
-        .collect();
-    let v: Vec<f32> = numbers
-        .vector(positions * kv_heads * head_dim)
-        .into_iter()
-        .map(round)
-        .collect();
+    let [k, v] = [(); 2].map(|()| Rows::of(cache_type, head_dim, &numbers.vector(positions * kv_heads * head_dim)));
     let mut parts = vec![0.0; rows * heads * splits * head_dim];
     let mut marks = vec![0.0; rows * heads * splits * 2];
     cpu::attend::attend(
         shape, scores, position, splits, width, queries, &q, &k, &v, &mut parts, &mut marks,
     );
-    let cache = |values: &[f32]| -> Binding {
-        if f16 {
-            let halves: Vec<u16> = values.iter().map(|v| half::f16::from_f32(*v).to_bits()).collect();
-            Binding {
-                input: bytes(&halves),
-                expected: None,
-            }
-        } else {
-            read(values)
-        }
-    };
     Case {
         kernel: Kernel::Attend,
-        block_type: None,
+        kinds: cache_type.into(),
         constants: vec![
             ("HEADS", heads as f64),
             ("KV_HEADS", kv_heads as f64),
@@ -649,8 +645,8 @@ pub fn attend(
         ],
         bindings: vec![
             read(&q),
-            cache(&k),
-            cache(&v),
+            read(k.words()),
+            read(v.words()),
             write_f32(&[], parts),
             write_f32(&[], marks),
             state(position, rows),
@@ -677,7 +673,7 @@ pub fn combine(seed: u64, rows: usize, heads: usize, head_dim: usize, splits: us
     cpu::combine::combine(splits, head_dim, &parts, &marks, &mut y);
     Case {
         kernel: Kernel::Combine,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![
             ("HEADS", heads as f64),
             ("HEAD", head_dim as f64),
@@ -733,6 +729,7 @@ pub fn sample_allowed(
         temperature: sampling.temperature,
         top_p: sampling.top_p,
         min_p: sampling.min_p,
+        typical_p: sampling.typical_p,
     };
     let after = State {
         position: 16,
@@ -743,10 +740,11 @@ pub fn sample_allowed(
     };
     Case {
         kernel: Kernel::Sample,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![
             ("VOCABULARY", vocabulary as f64),
             ("MASKED", f64::from(u8::from(mask.is_some()))),
+            ("TYPICAL", f64::from(u8::from(sampling.typical_p < 1.0))),
         ],
         bindings: vec![
             read(&logits),
@@ -764,6 +762,34 @@ pub fn sample_allowed(
         ],
         grid: [1, 1, 1],
         tolerance: 0.0,
+    }
+}
+
+/// A case of `adjust`: `count` of `vocabulary` logits are moved.
+pub fn adjust(seed: u64, vocabulary: usize, count: usize) -> Case {
+    let mut numbers = Numbers(seed);
+    let logits: Vec<f32> = numbers.vector(vocabulary).iter().map(|v| 6.0 * v).collect();
+    let amounts = numbers.vector(3 * count);
+    let list: Vec<Adjustment> = (0..count)
+        .map(|i| Adjustment {
+            // 7 shares no factor with the sizes of the tests: ids come once.
+            id: (7 * i % vocabulary) as u32,
+            bias: amounts[3 * i],
+            repeat: 1.0 + amounts[3 * i + 1].abs(),
+            minus: 4.0 * amounts[3 * i + 2],
+        })
+        .collect();
+    let mut moved = logits.clone();
+    cpu::adjust::adjust(&mut moved, &list);
+    let mut words = vec![count as u32, 0, 0, 0];
+    words.extend_from_slice(bytemuck::cast_slice(&list));
+    Case {
+        kernel: Kernel::Adjust,
+        block_type: None,
+        constants: Vec::new(),
+        bindings: vec![write_f32(&logits, moved), read(&words)],
+        grid: [1, 1, 1],
+        tolerance: NMSE,
     }
 }
 
@@ -787,7 +813,7 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
     let wrong = |what: String| Error::Device {
         what: format!("the kernel {} {what}", case.kernel.name()),
     };
-    let pipeline = pipelines.get(case.kernel, case.block_type, &case.constants);
+    let pipeline = pipelines.get(case.kernel, case.kinds, &case.constants);
     let buffers: Vec<_> = case.bindings.iter().map(|b| gpu.storage_of("case", &b.input)).collect();
     let group = gpu.bind(case.kernel, &buffers.iter().collect::<Vec<_>>());
     let mut encoder = gpu.encoder();
@@ -814,18 +840,13 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
                     return Err(wrong(format!("answered {:?}, not {words:?}", &actual[..words.len()])));
                 }
             }
-            Expected::Elements(values) if gpu.tier().f16 => {
-                let actual: Vec<f32> = bytemuck::pod_collect_to_vec::<u8, u16>(&actual)
-                    .into_iter()
-                    .map(|bits| half::f16::from_bits(bits).to_f32())
-                    .collect();
-                worst = worst.max(nmse(&actual[..values.len()], values));
+            Expected::Rows(rows) => {
+                let words = bytemuck::pod_collect_to_vec(&actual[..4 * rows.words().len()]);
+                worst = worst.max(nmse(&rows.with_words(words).values(), &rows.values()));
             }
-            Expected::Elements(values) | Expected::F32(values) => {
+            Expected::F32(values) => {
                 let actual: Vec<f32> = bytemuck::pod_collect_to_vec(&actual);
-                if matches!(expected, Expected::F32(_))
-                    && actual[values.len() - SENTINELS..values.len()] != [SENTINEL; SENTINELS]
-                {
+                if actual[values.len() - SENTINELS..values.len()] != [SENTINEL; SENTINELS] {
                     return Err(wrong("wrote behind its output".into()));
                 }
                 worst = worst.max(nmse(&actual[..values.len()], values));
@@ -864,7 +885,6 @@ pub async fn run_all(gpu: &Gpu, cases: &[Case]) -> Result<()> {
 
 /// A small case of each kernel that answers need.
 fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
-    let f16 = gpu.tier().f16;
     let shape = Heads {
         heads: 4,
         kv_heads: 2,
@@ -889,10 +909,6 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         rms_norm(1, 2, 64, None, lanes),
         swiglu(2, 2, 40, false),
         swiglu(9, 1, 40, true),
-        rope_append(3, shape, 5, 2, 0, f16, lanes),
-        attend(4, shape, plain, 20, 1, 4, 2, 1, f16),
-        attend(5, shape, plain, 3, 9, 1, 2, 4, f16),
-        attend(10, shape, windowed, 20, 5, 1, 2, 4, f16),
         combine(6, 2, 4, 16, 3),
         sample(
             7,
@@ -906,7 +922,24 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         ),
         sample(8, 300, Sampling::GREEDY, 0, true),
         sample_allowed(9, 300, Some(20), Sampling::default(), 1, false),
+        sample(
+            11,
+            300,
+            Sampling {
+                typical_p: 0.6,
+                ..Sampling::default()
+            },
+            2,
+            false,
+        ),
+        adjust(12, 300, 70),
     ];
+    for cache_type in CacheType::ALL {
+        cases.push(rope_append(3, shape, 5, 2, 0, cache_type, lanes));
+        cases.push(attend(4, shape, plain, 20, 1, 4, 2, 1, cache_type));
+        cases.push(attend(5, shape, plain, 3, 9, 1, 2, 4, cache_type));
+        cases.push(attend(10, shape, windowed, 20, 5, 1, 2, 4, cache_type));
+    }
     cases.extend(recurrent::known_answers(lanes));
     for (i, &block_type) in block_types.iter().enumerate() {
         let seed = 100 + i as u64;

@@ -13,19 +13,12 @@ use std::sync::{Arc, Mutex};
 pub struct Tier {
     /// Reductions by `subgroupAdd`.
     pub subgroups: bool,
-    /// A KV cache in f16.
-    pub f16: bool,
 }
 
 impl Tier {
     /// The tier in words.
     pub fn words(self) -> &'static str {
-        match (self.subgroups, self.f16) {
-            (true, true) => "subgroups and f16",
-            (true, false) => "subgroups",
-            (false, true) => "f16",
-            (false, false) => "plain WGSL",
-        }
+        if self.subgroups { "subgroups" } else { "plain WGSL" }
     }
 }
 
@@ -34,8 +27,6 @@ impl Tier {
 pub struct GpuOptions {
     /// Use subgroups where the device has them.
     pub subgroups: bool,
-    /// Keep the KV cache in f16 where the device can.
-    pub f16: bool,
     /// Ask for no more than WebGPU's default limits, as a test of them.
     pub default_limits: bool,
     /// Everything that the adapter offers, for a library that looks at the adapter to learn what the device can do.
@@ -193,10 +184,6 @@ impl Gpu {
         let offered = adapter.features();
         let mut features = wgpu::Features::empty();
         let mut tier = Tier::default();
-        if options.f16 && offered.contains(wgpu::Features::SHADER_F16) {
-            features |= wgpu::Features::SHADER_F16;
-            tier.f16 = true;
-        }
         if options.subgroups {
             // In a browser wgpu neither reports nor passes this feature on; whoever sets the option there has asked the
             // adapter itself and has added the feature to the request.

@@ -5,11 +5,14 @@
 //! position, the token and the draw live in one small buffer that the `sample` kernel itself moves on, so several tokens
 //! can be in flight before the first is read back, four bytes each.
 
+mod sampler;
+
+use self::sampler::Sampler;
 use super::State;
 use super::carried::{Carried, RING};
 use super::cases::{lora_constants, recurrent};
 use super::device::{Gpu, Mapping};
-use super::kernels::Kernel;
+use super::kernels::{Kernel, Kinds};
 use super::pipelines::Pipelines;
 use super::weights::{Part, Weights};
 use crate::cpu::gated_norm::norm_width;
@@ -19,7 +22,10 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::{Activation, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step};
+use crate::model::state::{Mark, Shape, Words};
+use crate::model::{
+    Activation, Adjustment, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step,
+};
 use std::collections::{HashMap, VecDeque};
 
 /// Rows of a prefill chunk.
@@ -53,11 +59,7 @@ pub struct Engine {
     decode: Vec<Dispatch>,
     prefill: Vec<Dispatch>,
     head: Vec<Dispatch>,
-    sample: Dispatch,
-    /// The same under a mask, with the mask's buffer: made when a mask first comes.
-    masked: Option<(Dispatch, wgpu::Buffer)>,
-    /// Whether a mask is in force.
-    is_masked: bool,
+    sampler: Sampler,
     ring: Vec<wgpu::Buffer>,
     next_in_ring: usize,
     in_flight: VecDeque<Mapping>,
@@ -105,6 +107,7 @@ struct Maker {
     turns: Vec<wgpu::Buffer>,
     /// Bound where a kernel has a binding that this use of it does not read.
     unused: wgpu::Buffer,
+    cache_type: CacheType,
     caches: Vec<(wgpu::Buffer, wgpu::Buffer)>,
     carried: Carried,
     /// Positions of each cache that is a ring; 0 where it holds the whole context.
@@ -150,9 +153,12 @@ impl Maker {
         grid: [u32; 3],
         rows: Option<(usize, usize)>,
     ) -> Dispatch {
-        let block_type = weights.map(|matrix| self.weights[matrix].block_type);
+        let kinds = Kinds {
+            weights: weights.map(|matrix| self.weights[matrix].block_type),
+            cache: kernel.uses_cache().then_some(self.cache_type),
+        };
         Dispatch {
-            pipeline: self.pipelines.get(kernel, block_type, constants),
+            pipeline: self.pipelines.get(kernel, kinds, constants),
             bind_group: self.gpu.bind(kernel, buffers),
             grid,
             rows,
@@ -551,16 +557,17 @@ fn fold(n: usize, limit: u32) -> [u32; 3] {
 impl Engine {
     /// Uploads the weights of `plan` from `source` and makes everything that a token needs.
     ///
-    /// `context` positions of cache; `progress` gets the bytes read so far. Errors: what the device refuses, and what the
+    /// `context` positions of cache in `cache_type`; `progress` gets the bytes read so far. Errors: what the device refuses, and what the
     /// source cannot read.
     pub async fn load<S: Source>(
         gpu: &Gpu,
         plan: Plan,
         source: &S,
         context: usize,
+        cache_type: CacheType,
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        gpu.scoped(async || Self::build(gpu, plan, source, context, &mut progress).await)
+        gpu.scoped(async || Self::build(gpu, plan, source, context, cache_type, &mut progress).await)
             .await
     }
 
@@ -569,6 +576,7 @@ impl Engine {
         plan: Plan,
         source: &S,
         context: usize,
+        cache_type: CacheType,
         progress: &mut impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         let config = plan.config.clone();
@@ -610,7 +618,6 @@ impl Engine {
             (slot, rows_of("slot", plan.width(slot), rows))
         })
         .collect();
-        let element = if gpu.tier().f16 { 2 } else { 4 };
         let positions: Vec<usize> = plan.caches.iter().map(|c| c.positions(chunk, context)).collect();
         let rings = positions.iter().map(|n| if *n < context { *n } else { 0 });
         let splits = chunk.max(SPLITS);
@@ -630,9 +637,10 @@ impl Engine {
             turns: turns.iter().map(|table| gpu.storage_of("turns", table)).collect(),
             unused: gpu.storage("unused", 32),
             rings: rings.collect(),
+            cache_type,
             caches: positions
                 .iter()
-                .map(|n| (n * config.kv_width() * element) as u64)
+                .map(|n| 4 * (n * config.kv_heads * cache_type.head_words(config.head_dim)) as u64)
                 .map(|bytes| (gpu.storage("keys", bytes), gpu.storage("values", bytes)))
                 .collect(),
             carried,
@@ -646,15 +654,7 @@ impl Engine {
         }
         let logits = maker.slots[&Slot::Logits].clone();
         let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
-        let constants = [("VOCABULARY", config.vocabulary as f64)];
-        let sample = maker.dispatch(
-            Kernel::Sample,
-            None,
-            &constants,
-            &[&logits, &maker.unused.clone(), &tokens, &state],
-            [1, 1, 1],
-            None,
-        );
+        let sampler = Sampler::new(&mut maker);
         // The driver compiles the pipelines while the file is read.
         let mut read = 0;
         for (matrix, weights) in maker.plan.matrices.iter().zip(&maker.weights) {
@@ -673,9 +673,7 @@ impl Engine {
             decode,
             prefill,
             head,
-            sample,
-            masked: None,
-            is_masked: false,
+            sampler,
             ring: (0..IN_FLIGHT).map(|_| gpu.staging(4)).collect(),
             next_in_ring: 0,
             in_flight: VecDeque::new(),
@@ -771,7 +769,7 @@ impl Engine {
 
     /// Dispatches of one decoded token.
     pub fn dispatches_per_token(&self) -> usize {
-        self.decode.len() + self.head.len() + 1
+        self.decode.len() + self.head.len() + self.sampler.dispatches()
     }
 
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, list: &[&[Dispatch]], rows: usize) {
@@ -789,14 +787,24 @@ impl Engine {
         self.gpu.count_dispatches(count);
     }
 
-    /// One submission: the lists in one pass, then the token to a staging buffer if it is wanted.
-    fn submit(&self, lists: &[&[Dispatch]], rows: usize, read_token: bool) {
+    /// One submission: the lists in one pass, and with `draws` the sampler behind them and the token to a staging buffer.
+    fn submit(&self, lists: &[&[Dispatch]], rows: usize, draws: bool) {
         let mut encoder = self.gpu.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.encode(&mut pass, lists, rows);
+            if draws && self.sampler.row().is_none() {
+                self.encode(&mut pass, &self.sampler.lists(), 1);
+            }
         }
-        if read_token {
+        if let (true, Some(row)) = (draws, self.sampler.row()) {
+            // Nothing is copied inside of a pass.
+            let bytes = 4 * self.maker.plan.config.vocabulary as u64;
+            encoder.copy_buffer_to_buffer(&self.logits, 0, row, 0, bytes);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.encode(&mut pass, &self.sampler.lists(), 1);
+        }
+        if draws {
             encoder.copy_buffer_to_buffer(&self.tokens, 0, &self.ring[self.next_in_ring], 0, 4);
         }
         self.gpu.submit(encoder);
@@ -806,6 +814,8 @@ impl Engine {
         let mapping = self.gpu.map(&self.ring[self.next_in_ring], 4);
         self.in_flight.push_back(mapping);
         self.next_in_ring = (self.next_in_ring + 1) % self.ring.len();
+        self.sampler
+            .read_row_later(&self.gpu, self.maker.plan.config.vocabulary);
     }
 
     async fn oldest_token(&mut self) -> Result<u32> {
@@ -814,6 +824,7 @@ impl Engine {
             .pop_front()
             .expect("a token is in flight when one is awaited");
         let bytes = self.gpu.finish(mapping).await?;
+        self.sampler.take_row(&self.gpu).await?;
         let token = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         if token == BROKEN {
             return Err(Error::NotFinite);
@@ -831,7 +842,7 @@ impl Engine {
         while let Some(mapping) = self.in_flight.pop_front() {
             self.gpu.finish(mapping).await?;
         }
-        Ok(())
+        self.sampler.take_row(&self.gpu).await
     }
 
     fn write_state(&self, state: State) {
@@ -841,38 +852,25 @@ impl Engine {
     /// From here on only tokens whose bit is set in `mask`, `(V + 31) / 32` words, are drawn; `None`: any token. A mask
     /// holds for every token in flight, so one that changes from token to token wants one in flight ([`Engine::decode`]).
     pub async fn allow(&mut self, mask: Option<&[u32]>) -> Result<()> {
-        self.is_masked = mask.is_some();
-        let Some(mask) = mask else { return Ok(()) };
-        let vocabulary = self.maker.plan.config.vocabulary;
-        assert_eq!(mask.len(), vocabulary.div_ceil(32), "a bit for each token");
-        if self.masked.is_none() {
-            let gpu = self.gpu.clone();
-            let maker = &mut self.maker;
-            let made = gpu
-                .scoped(async || {
-                    let buffer = gpu.storage("mask", 4 * mask.len() as u64);
-                    let logits = maker.slots[&Slot::Logits].clone();
-                    let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
-                    let constants = [("VOCABULARY", vocabulary as f64), ("MASKED", 1.0)];
-                    let buffers = [&logits, &buffer, &tokens, &state];
-                    let sample = maker.dispatch(Kernel::Sample, None, &constants, &buffers, [1, 1, 1], None);
-                    Ok((sample, buffer))
-                })
-                .await?;
-            self.masked = Some(made);
-        }
-        if let Some((_, buffer)) = &self.masked {
-            self.gpu.write(buffer, 0, bytemuck::cast_slice(mask));
-        }
-        Ok(())
+        self.sampler.allow(&self.gpu, &mut self.maker, mask).await
     }
 
-    /// The dispatch that draws.
-    fn sampler(&self) -> &[Dispatch] {
-        match &self.masked {
-            Some((sample, _)) if self.is_masked => std::slice::from_ref(sample),
-            _ => std::slice::from_ref(&self.sample),
-        }
+    /// From here on these logits are moved before a token is drawn, each id at most once; an empty list moves none. It holds
+    /// for every token in flight, as a mask does.
+    pub async fn adjust(&mut self, list: &[Adjustment]) -> Result<()> {
+        self.sampler.adjust(&self.gpu, &mut self.maker, list).await
+    }
+
+    /// Whether the logits that a token is drawn from are read back with it, as they are before they are moved. It keeps one
+    /// token in flight.
+    pub async fn keep_logits(&mut self, on: bool) -> Result<()> {
+        self.settle().await?;
+        self.sampler.keep_logits(&self.gpu, &self.maker, on).await
+    }
+
+    /// The logits `(V)` of the last token that was drawn, where they are kept.
+    pub fn kept_logits(&self) -> &[f32] {
+        self.sampler.kept()
     }
 
     /// The most tokens, up to `most` that are known to be the same, from which it can go on.
@@ -884,6 +882,49 @@ impl Engine {
         } else {
             0
         }
+    }
+
+    /// How it keeps a conversation.
+    pub fn shape(&self) -> Shape {
+        let (plan, chunk) = (&self.maker.plan, CHUNK.min(self.context));
+        Shape::new(plan, self.context, chunk, self.maker.cache_type, true)
+    }
+
+    /// How far the conversation has come whose first `tokens` tokens are wanted.
+    pub fn mark(&self, tokens: usize) -> Mark {
+        Mark {
+            tokens,
+            written: self.written,
+            kept: self.maker.carried.kept(tokens),
+        }
+    }
+
+    /// Appends what it keeps of the first `tokens` tokens, which [`Engine::resume`] gave, as [`Shape`] has it.
+    pub async fn save(&mut self, tokens: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.settle().await?;
+        let (shape, mark) = (self.shape(), self.mark(tokens));
+        for (cache, (k, v)) in self.maker.caches.iter().enumerate() {
+            let bytes = 4 * shape.held(cache, mark) as u64;
+            out.extend(self.gpu.read(k, bytes).await?);
+            out.extend(self.gpu.read(v, bytes).await?);
+        }
+        self.maker.carried.save(&self.gpu, tokens, out).await
+    }
+
+    /// Takes a conversation up that an engine of this [`Shape`] has saved.
+    pub async fn restore(&mut self, mark: Mark, mut words: Words<'_>) -> Result<()> {
+        self.settle().await?;
+        let shape = self.shape();
+        for (cache, (k, v)) in self.maker.caches.iter().enumerate() {
+            let held = shape.held(cache, mark);
+            self.gpu.write(k, 0, words.take(held));
+            self.gpu.write(v, 0, words.take(held));
+        }
+        self.maker
+            .carried
+            .restore(&self.gpu, mark.tokens, mark.kept, &mut words);
+        (self.submitted, self.written) = (mark.tokens, mark.written);
+        Ok(())
     }
 
     /// Runs `tokens` from `position` on, which [`Engine::resume`] gave, and draws the token that follows them.
@@ -902,6 +943,8 @@ impl Engine {
             "the caller checked the prompt"
         );
         self.settle().await?;
+        let typical = sampling.typical_p < 1.0;
+        self.sampler.typical(&self.gpu, &mut self.maker, typical).await?;
         let chunk = CHUNK.min(self.context);
         let carries = !self.maker.carried.is_empty();
         self.maker.carried.go_to(&self.gpu, position);
@@ -928,10 +971,11 @@ impl Engine {
                 temperature: sampling.temperature,
                 top_p: sampling.top_p,
                 min_p: sampling.min_p,
+                typical_p: sampling.typical_p,
             });
             let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
             if last {
-                self.submit(&[body, &self.head, self.sampler()], rows.len(), true);
+                self.submit(&[body, &self.head], rows.len(), true);
             } else {
                 self.submit(&[body], rows.len(), false);
             }
@@ -952,8 +996,9 @@ impl Engine {
     /// Runs the last drawn token and draws the next. Further steps are submitted meanwhile, up to `most` tokens ahead in
     /// all, so that the device does not wait for the host; [`Engine::settle`] drops what was not wanted.
     pub async fn decode(&mut self, most: usize) -> Result<u32> {
+        let most = if self.sampler.row().is_some() { 1 } else { most };
         while self.in_flight.len() < IN_FLIGHT.min(most.max(1)) && self.submitted < self.context {
-            self.submit(&[&self.decode, &self.head, self.sampler()], 1, true);
+            self.submit(&[&self.decode, &self.head], 1, true);
             self.read_token_later();
             self.maker.carried.ran(self.submitted, 1);
             self.submitted += 1;

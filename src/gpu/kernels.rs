@@ -3,6 +3,7 @@
 use super::device::Tier;
 use crate::distill::{Divergence, Objective, Tail};
 use crate::format::BlockType;
+use crate::model::CacheType;
 
 /// A kernel: `shaders/<name>.wgsl`, its twin `cpu::<twin>`, its case `cases::<twin>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +36,8 @@ pub enum Kernel {
     GatedNorm,
     /// The gate behind gated attention.
     SigmoidGate,
+    /// What moves logits before a token is drawn.
+    Adjust,
     /// The next token.
     Sample,
     /// The gradient of rows through a matrix: training.
@@ -64,7 +67,7 @@ use Access::{Read, Write};
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Embed,
         Self::Matvec,
         Self::Matmul,
@@ -79,6 +82,7 @@ impl Kernel {
         Self::DeltaNet,
         Self::GatedNorm,
         Self::SigmoidGate,
+        Self::Adjust,
         Self::Sample,
         Self::MatmulBack,
         Self::LoraBack,
@@ -105,6 +109,7 @@ impl Kernel {
             Self::DeltaNet => "delta_net",
             Self::GatedNorm => "gated_norm",
             Self::SigmoidGate => "sigmoid_gate",
+            Self::Adjust => "adjust",
             Self::Sample => "sample",
             Self::MatmulBack => "matmul_back",
             Self::LoraBack => "lora_back",
@@ -148,6 +153,7 @@ impl Kernel {
             Self::DeltaNet => include_str!("../../shaders/delta_net.wgsl"),
             Self::GatedNorm => include_str!("../../shaders/gated_norm.wgsl"),
             Self::SigmoidGate => include_str!("../../shaders/sigmoid_gate.wgsl"),
+            Self::Adjust => include_str!("../../shaders/adjust.wgsl"),
             Self::Sample => include_str!("../../shaders/sample.wgsl"),
             Self::MatmulBack => include_str!("../../shaders/matmul_back.wgsl"),
             Self::LoraBack => include_str!("../../shaders/lora_back.wgsl"),
@@ -172,6 +178,7 @@ impl Kernel {
             Self::ShortConv | Self::Mamba2 | Self::DeltaNet => &[Read, Read, Read, Write, Write, Read],
             Self::GatedNorm => &[Read, Read, Write, Read],
             Self::SigmoidGate => &[Read, Write, Read],
+            Self::Adjust => &[Write, Read],
             Self::Sample => &[Read, Read, Write, Write],
             Self::MatmulBack => &[Read, Read, Read, Read, Write, Read],
             Self::LoraBack => &[Read, Read, Read, Write, Read],
@@ -211,8 +218,8 @@ impl Kernel {
         )
     }
 
-    /// Whether it touches the KV cache, and so is composed with an element type.
-    pub fn uses_elements(self) -> bool {
+    /// Whether it touches the KV cache, and so is composed with how its numbers are kept.
+    pub fn uses_cache(self) -> bool {
         matches!(self, Self::RopeAppend | Self::Attend)
     }
 }
@@ -252,30 +259,67 @@ fn decoder(block_type: BlockType) -> [&'static str; 2] {
     }
 }
 
-/// Joins a kernel's source for a device of `tier`; `block_type` is what its matrix holds, if it reads one.
+/// What a kernel reads besides its own source: [`compose`] joins what knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Kinds {
+    /// Blocks of its matrix, if it reads one.
+    pub weights: Option<BlockType>,
+    /// Numbers of the KV cache, if it touches it.
+    pub cache: Option<CacheType>,
+}
+
+impl From<Option<BlockType>> for Kinds {
+    fn from(weights: Option<BlockType>) -> Self {
+        Self { weights, cache: None }
+    }
+}
+
+impl From<CacheType> for Kinds {
+    fn from(cache_type: CacheType) -> Self {
+        Self {
+            weights: None,
+            cache: Some(cache_type),
+        }
+    }
+}
+
+/// How a kernel that appends to the KV cache, or reads it, finds numbers of a type.
+fn cache_fragment(kernel: Kernel, cache_type: CacheType) -> &'static str {
+    match (kernel, cache_type) {
+        (Kernel::RopeAppend, CacheType::F32) => include_str!("../../shaders/lib/append_f32.wgsl"),
+        (Kernel::RopeAppend, CacheType::F16) => include_str!("../../shaders/lib/append_f16.wgsl"),
+        (Kernel::RopeAppend, CacheType::Q8) => include_str!("../../shaders/lib/append_q8.wgsl"),
+        (_, CacheType::F32) => include_str!("../../shaders/lib/cached_f32.wgsl"),
+        (_, CacheType::F16) => include_str!("../../shaders/lib/cached_f16.wgsl"),
+        (_, CacheType::Q8) => include_str!("../../shaders/lib/cached_q8.wgsl"),
+    }
+}
+
+/// Joins a kernel's source for a device of `tier`.
 ///
 /// In a browser the directives of extensions come first; native naga knows subgroups without one and refuses it.
-pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browser: bool) -> String {
+pub fn compose(kernel: Kernel, kinds: impl Into<Kinds>, tier: Tier, browser: bool) -> String {
+    let kinds = kinds.into();
     assert_eq!(
         kernel.reads_weights(),
-        block_type.is_some(),
+        kinds.weights.is_some(),
         "{} and its decoder",
         kernel.name()
     );
+    assert_eq!(
+        kernel.uses_cache(),
+        kinds.cache.is_some(),
+        "{} and its cache",
+        kernel.name()
+    );
     let mut source = String::new();
-    if kernel.uses_elements() && tier.f16 {
-        source.push_str("enable f16;\n");
-    }
     if kernel.reduces() && tier.subgroups && browser {
         source.push_str("enable subgroups;\n");
     }
     source.push_str(include_str!("../../shaders/lib/state.wgsl"));
-    if kernel.uses_elements() {
-        source.push_str(if tier.f16 {
-            include_str!("../../shaders/lib/elem_f16.wgsl")
-        } else {
-            include_str!("../../shaders/lib/elem_f32.wgsl")
-        });
+    if let Some(cache_type) = kinds.cache {
+        source.push_str(include_str!("../../shaders/lib/bytes.wgsl"));
+        source.push_str(cache_fragment(kernel, cache_type));
     }
     if kernel.reduces() {
         source.push_str(if tier.subgroups {
@@ -290,7 +334,8 @@ pub fn compose(kernel: Kernel, block_type: Option<BlockType>, tier: Tier, browse
     if kernel.gates() {
         source.push_str(include_str!("../../shaders/lib/gate.wgsl"));
     }
-    if let Some(block_type) = block_type {
+    if let Some(block_type) = kinds.weights {
+        source.push_str(include_str!("../../shaders/lib/bytes.wgsl"));
         source.push_str(include_str!("../../shaders/lib/unpack.wgsl"));
         source.extend(decoder(block_type));
     }

@@ -1,16 +1,15 @@
-//! Pipelines, made once: one for each kernel, block type and set of sizes.
+//! Pipelines, made once: one for each kernel, types of weights and cache, and set of sizes.
 
 use super::device::Gpu;
-use super::kernels::{Kernel, compose};
-use crate::format::BlockType;
+use super::kernels::{Kernel, Kinds, compose};
 use std::collections::HashMap;
 
-type Key = (Kernel, Option<BlockType>, Vec<(&'static str, u64)>);
+type Key = (Kernel, Kinds, Vec<(&'static str, u64)>);
 
 /// The pipelines of one device.
 pub struct Pipelines {
     gpu: Gpu,
-    modules: HashMap<(Kernel, Option<BlockType>), wgpu::ShaderModule>,
+    modules: HashMap<(Kernel, Kinds), wgpu::ShaderModule>,
     pipelines: HashMap<Key, wgpu::ComputePipeline>,
 }
 
@@ -28,22 +27,23 @@ impl Pipelines {
     pub fn get(
         &mut self,
         kernel: Kernel,
-        block_type: Option<BlockType>,
+        kinds: impl Into<Kinds>,
         constants: &[(&'static str, f64)],
     ) -> wgpu::ComputePipeline {
+        let kinds = kinds.into();
         let key = (
             kernel,
-            block_type,
+            kinds,
             constants.iter().map(|(name, value)| (*name, value.to_bits())).collect(),
         );
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }
         let gpu = &self.gpu;
-        let module = self.modules.entry((kernel, block_type)).or_insert_with(|| {
+        let module = self.modules.entry((kernel, kinds)).or_insert_with(|| {
             gpu.shader(
                 kernel.name(),
-                compose(kernel, block_type, gpu.tier(), cfg!(target_family = "wasm")),
+                compose(kernel, kinds, gpu.tier(), cfg!(target_family = "wasm")),
             )
         });
         let pipeline = gpu.pipeline(kernel, module, constants);

@@ -5,6 +5,57 @@ use crate::error::{Error, Result, human_bytes};
 use crate::format::BlockType;
 use crate::format::repack::{Layout, row_words};
 
+/// How the numbers of a KV cache are kept. Sums are f32 whatever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CacheType {
+    /// As they were computed.
+    #[default]
+    F32,
+    /// Rounded to f16, two in a word; beyond its range, to its largest number.
+    F16,
+    /// Blocks of 32 numbers of a head as signed bytes q with an f32 scale d = max |x| / 127: x = d q. The last block of a head
+    /// may be shorter.
+    Q8,
+}
+
+impl CacheType {
+    /// Every type, the widest first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// Its name in options and sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+
+    /// The type that an option names; `None` is `auto`: the widest that fits.
+    ///
+    /// Errors: [`Error::Request`] for any other word.
+    pub fn from_option(name: Option<&str>) -> Result<Option<Self>> {
+        match name {
+            None | Some("auto") => Ok(None),
+            Some(name) => match Self::ALL.into_iter().find(|t| t.name() == name) {
+                None => Err(Error::Request {
+                    what: "cache is auto, f32, f16 or q8".into(),
+                }),
+                found => Ok(found),
+            },
+        }
+    }
+
+    /// 32-bit words of a head of `head_dim` numbers at one position; 4 divides `head_dim`. Q8: bytes, then scales.
+    pub fn head_words(self, head_dim: usize) -> usize {
+        match self {
+            Self::F32 => head_dim,
+            Self::F16 => head_dim / 2,
+            Self::Q8 => head_dim / 4 + head_dim.div_ceil(32),
+        }
+    }
+}
+
 /// Bytes that a student takes on a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fit {
@@ -18,14 +69,23 @@ pub struct Fit {
     pub available: u64,
     /// Positions of the cache.
     pub context: usize,
+    /// How the cache is kept.
+    pub cache_type: CacheType,
     /// Bytes that a position takes in all caches that hold the whole context.
     pub position: u64,
 }
 
 impl Fit {
-    /// Computes what `plan` takes with a cache of `context` positions of `cache_bytes` bytes an element, `copies` copies of
-    /// what recurrent layers carry, and chunks of `chunk` rows.
-    pub fn new(plan: &Plan, context: usize, chunk: usize, cache_bytes: usize, copies: usize, available: u64) -> Self {
+    /// Computes what `plan` takes with a cache of `context` positions, `copies` copies of what recurrent layers carry, and chunks
+    /// of `chunk` rows.
+    pub fn new(
+        plan: &Plan,
+        context: usize,
+        chunk: usize,
+        cache_type: CacheType,
+        copies: usize,
+        available: u64,
+    ) -> Self {
         let c = &plan.config;
         let matrices: u64 = plan
             .matrices
@@ -33,7 +93,7 @@ impl Fit {
             .map(|m| 4 * m.rows as u64 * row_words(m.block_type, m.columns) as u64)
             .sum();
         let vectors: u64 = plan.vectors.iter().map(|v| 4 * v.len() as u64).sum();
-        let pair = 2 * (c.kv_width() * cache_bytes) as u64;
+        let pair = 8 * (c.kv_heads * cache_type.head_words(c.head_dim)) as u64;
         let positions = |cache: &Cache| cache.positions(chunk, context);
         let cache = pair * plan.caches.iter().map(positions).sum::<usize>() as u64;
         let whole = plan.caches.iter().filter(|cache| positions(cache) == context).count();
@@ -61,8 +121,26 @@ impl Fit {
             scratch,
             available,
             context,
+            cache_type,
             position: pair * whole as u64,
         }
+    }
+
+    /// The plan with the cache in `asked`, or else in the widest type with which all of `context` fits; in the narrowest where
+    /// none does. `fit` plans for one type, and shortens the context where one layer's cache is too large for the device.
+    pub fn choose(asked: Option<CacheType>, context: usize, fit: impl Fn(CacheType) -> Self) -> Self {
+        let types = match asked {
+            Some(one) => vec![one],
+            None => CacheType::ALL.to_vec(),
+        };
+        let mut last = fit(types[0]);
+        for narrower in &types[1..] {
+            if last.fits() && last.context == context {
+                break;
+            }
+            last = fit(*narrower);
+        }
+        last
     }
 
     /// All of it.
@@ -86,11 +164,12 @@ impl Fit {
     /// The plan in one sentence with its numbers.
     pub fn words(&self) -> String {
         format!(
-            "{} in all: {} of weights, {} of cache for {} tokens, {} of scratch; the device offers about {}.",
+            "{} in all: {} of weights, {} of cache for {} tokens in {}, {} of scratch; the device offers about {}.",
             human_bytes(self.total()),
             human_bytes(self.weights),
             human_bytes(self.cache),
             self.context,
+            self.cache_type.name(),
             human_bytes(self.scratch),
             human_bytes(self.available)
         )

@@ -10,7 +10,7 @@ use understudy::format::{BlockType, Gguf};
 use understudy::model::chance::Numbers;
 use understudy::model::lora::Stack;
 use understudy::model::memory::Fit;
-use understudy::model::{Config, Mixer, Plan, Sampling};
+use understudy::model::{CacheType, Config, Mixer, Plan, Sampling};
 use understudy::{cpu, gpu};
 
 /// A header with these keys of its own, besides the sizes: `layers` layers of 4 heads 16 wide.
@@ -294,7 +294,7 @@ fn rings_hold_what_windows_see() {
         let Some((file, plan)) = student(name, test) else {
             return;
         };
-        let load = || cpu::engine::Engine::load(plan.clone(), &file, 512, |_| Ok(()));
+        let load = || cpu::engine::Engine::load(plan.clone(), &file, 512, CacheType::F32, |_| Ok(()));
         let mut engine = pollster::block_on(load()).unwrap();
         // Row by row nothing but the window itself is ever needed: this is the oracle.
         let mut expected = Vec::new();
@@ -317,7 +317,7 @@ fn rings_hold_what_windows_see() {
 
         let Some(device) = &device else { continue };
         pollster::block_on(async {
-            let load = gpu::Engine::load(device, plan.clone(), &file, 512, |_| Ok(()));
+            let load = gpu::Engine::load(device, plan.clone(), &file, 512, CacheType::F32, |_| Ok(()));
             let mut engine = load.await.unwrap();
             let error = off(&engine.logits(&ids).await.unwrap(), &expected);
             println!("{name}: chunks of 256 off by {error:.1e}");
@@ -341,7 +341,7 @@ fn rings_are_counted_as_rings() {
     let Some((_, plan)) = student("gemma3k", "rings_are_counted_as_rings") else {
         return;
     };
-    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), 4, 2, available);
+    let fit = |context: usize, available: u64| Fit::new(&plan, context, 256.min(context), CacheType::F32, 2, available);
     let whole = fit(2048, u64::MAX);
     let position = 2 * 4 * 64;
     assert_eq!(whole.cache, position * (5 * 271 + 2048));
@@ -374,7 +374,8 @@ fn a_norm_behind_a_part_takes_one_dispatch() {
             return;
         };
         let layers = plan.config.layers;
-        let engine = pollster::block_on(gpu::Engine::load(&device, plan, &file, 64, |_| Ok(()))).unwrap();
+        let engine =
+            pollster::block_on(gpu::Engine::load(&device, plan, &file, 64, CacheType::F32, |_| Ok(()))).unwrap();
         // The embedding, the head and the sampler are the other three.
         assert_eq!(engine.dispatches_per_token(), each * layers + 3, "{name}");
     }
@@ -415,7 +416,8 @@ fn adapters_of_fused_tensors_reach_both_halves() {
         let first = part * stack.rank * 256;
         assert_eq!(change.a[first..first + 4 * 256], up.a);
     }
-    let mut engine = pollster::block_on(cpu::engine::Engine::load(plan, &file, 64, |_| Ok(()))).unwrap();
+    let mut engine =
+        pollster::block_on(cpu::engine::Engine::load(plan, &file, 64, CacheType::F32, |_| Ok(()))).unwrap();
     let before = engine.logits(&tokens(5));
     engine.attach(stack);
     assert!(off(&before, &engine.logits(&tokens(5))) > 1e-3);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use understudy::format::BlockType;
 use understudy::format::blocks::quantize_q8_0;
 use understudy::format::gguf::{Array, Gguf, Metadata, Value, Writer};
-use understudy::model::Plan;
+use understudy::format::source::Bytes;
+use understudy::model::{Plan, Sampling};
+use understudy::student::{Prompt, Request, Student};
 use understudy::text::template::{Message, RenderOptions, Template};
 use understudy::text::tokenizer::Tokenizer;
 
@@ -14,6 +16,7 @@ const FILES: usize = 40_000;
 const TEMPLATES: usize = 30_000;
 const TOKENIZERS: usize = 2_500;
 const TEXTS: usize = 12;
+const STATES: usize = 20_000;
 
 /// Longest that one case may take, on a busy machine.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -79,10 +82,8 @@ fn small_file() -> Vec<u8> {
     file.to_bytes()
 }
 
-#[test]
-fn mutated_files_end_in_an_error_or_are_read() {
-    let base = small_file();
-    let mut chance = Chance(0x5eed_0001);
+/// Bytes with one to four changes: bits, odd numbers, pieces cut out, doubled or cut off.
+fn mutate(chance: &mut Chance, base: &[u8]) -> Vec<u8> {
     let odd: [&[u8]; 10] = [
         &[0],
         &[0xff],
@@ -95,32 +96,86 @@ fn mutated_files_end_in_an_error_or_are_read() {
         &[8, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f],
         &[0, 0, 0, 4],
     ];
+    let mut bytes = base.to_vec();
+    for _ in 0..1 + chance.draw(4) {
+        let length = bytes.len();
+        match chance.draw(7) {
+            0 | 1 => {
+                if let Some(byte) = bytes.get_mut(chance.draw(length)) {
+                    *byte ^= 1 << chance.draw(8);
+                }
+            }
+            2 | 3 => {
+                let at = chance.draw(length);
+                for (byte, new) in bytes[at..].iter_mut().zip(*chance.pick(&odd)) {
+                    *byte = *new;
+                }
+            }
+            4 => drop(bytes.drain(chance.range(length, 40))),
+            5 => {
+                let part = bytes[chance.range(length, 40)].to_vec();
+                let at = chance.draw(length);
+                bytes.splice(at..at, part);
+            }
+            _ => bytes.truncate(chance.draw(length)),
+        }
+    }
+    bytes
+}
+
+/// Saved conversations, of which half of the changes fall on the first 200 bytes: all that is no number of a cache.
+#[test]
+fn mutated_states_end_in_an_error_or_are_gone_on_with() {
+    let file = Bytes(crate::random::llama(64, 64, 1, 300));
+    let mut student = pollster::block_on(Student::open(&file, None, Some(64), |_, _| Ok(()))).unwrap();
+    let request = Request {
+        prompt: Prompt::Text("once upon".into()),
+        sampling: Sampling::GREEDY,
+        max_tokens: Some(3),
+        ignore_end: true,
+        ..Request::chat(Vec::new())
+    };
+    let answer = |student: &mut Student| pollster::block_on(student.generate(&request, |_| false));
+    answer(&mut student).unwrap();
+    let base = pollster::block_on(student.save_state()).unwrap();
+    let mut chance = Chance(0x5eed_0004);
+    let (mut restored, mut refused) = (0, 0);
+    for case in 0..STATES {
+        let head = if chance.draw(2) == 0 {
+            base.len().min(200)
+        } else {
+            base.len()
+        };
+        let mut bytes = mutate(&mut chance, &base[..head]);
+        bytes.extend(&base[head..]);
+        hold(&format!("state {case}"), bytes.len(), || {
+            match pollster::block_on(student.restore_state(&bytes)) {
+                Err(error) => {
+                    assert_eq!(error.code(), "state");
+                    refused += 1;
+                }
+                // Numbers of a cache may be any; what they make of an answer is an answer, or numbers that are not finite.
+                Ok(tokens) => {
+                    assert!(tokens <= 64);
+                    if let Err(error) = answer(&mut student) {
+                        assert_eq!(error.code(), "not-finite");
+                    }
+                    restored += 1;
+                }
+            }
+        });
+    }
+    println!("{restored} of {STATES} states were gone on with");
+    assert!(restored > 100 && refused > 10_000);
+}
+
+#[test]
+fn mutated_files_end_in_an_error_or_are_read() {
+    let base = small_file();
+    let mut chance = Chance(0x5eed_0001);
     let mut read = 0;
     for case in 0..FILES {
-        let mut bytes = base.clone();
-        for _ in 0..1 + chance.draw(4) {
-            let length = bytes.len();
-            match chance.draw(7) {
-                0 | 1 => {
-                    if let Some(byte) = bytes.get_mut(chance.draw(length)) {
-                        *byte ^= 1 << chance.draw(8);
-                    }
-                }
-                2 | 3 => {
-                    let at = chance.draw(length);
-                    for (byte, new) in bytes[at..].iter_mut().zip(*chance.pick(&odd)) {
-                        *byte = *new;
-                    }
-                }
-                4 => drop(bytes.drain(chance.range(length, 40))),
-                5 => {
-                    let part = bytes[chance.range(length, 40)].to_vec();
-                    let at = chance.draw(length);
-                    bytes.splice(at..at, part);
-                }
-                _ => bytes.truncate(chance.draw(length)),
-            }
-        }
+        let bytes = mutate(&mut chance, &base);
         let ok = hold(&format!("file {case}"), bytes.len(), || {
             match Gguf::from_bytes(&bytes) {
                 Err(error) => {

@@ -18,17 +18,11 @@ pub fn meet(test: &str, options: GpuOptions) -> Option<Gpu> {
 }
 
 /// The tiers that are tried: plain, and whatever the adapter has beyond it.
-pub fn tiers() -> [GpuOptions; 4] {
-    let tier = |subgroups, f16, default_limits| GpuOptions {
+pub fn tiers() -> [GpuOptions; 2] {
+    let tier = |subgroups, default_limits| GpuOptions {
         subgroups,
-        f16,
         default_limits,
         ..GpuOptions::default()
     };
-    [
-        tier(false, false, true),
-        tier(true, false, false),
-        tier(false, true, false),
-        tier(true, true, false),
-    ]
+    [tier(false, true), tier(true, false)]
 }

@@ -8,7 +8,7 @@ use understudy::format::BlockType;
 use understudy::gpu::cases::{self, Case, Extras, recurrent, teach};
 use understudy::gpu::kernels::Kernel;
 use understudy::gpu::pipelines::Pipelines;
-use understudy::model::{Mixing, QkNorm, Recurrent, RopeStyle, Sampling};
+use understudy::model::{CacheType, Mixing, QkNorm, Recurrent, RopeStyle, Sampling};
 
 const BLOCK_TYPES: [BlockType; 28] = BlockType::ALL;
 
@@ -26,8 +26,8 @@ fn is_shared(block_type: BlockType) -> bool {
     SHARED.contains(&block_type)
 }
 
-/// Runs the cases on each tier; `make` is told whether the KV cache is in f16.
-fn check(kernel: Kernel, make: impl Fn(bool) -> Vec<Case>) {
+/// Runs the cases on each tier.
+fn check(kernel: Kernel, cases: impl Fn() -> Vec<Case>) {
     let mut seen = Vec::new();
     for options in tiers() {
         let Some(gpu) = meet(kernel.name(), options) else {
@@ -39,13 +39,13 @@ fn check(kernel: Kernel, make: impl Fn(bool) -> Vec<Case>) {
         seen.push(gpu.tier());
         let mut pipelines = Pipelines::new(&gpu);
         let mut worst: f64 = 0.0;
-        let cases = make(gpu.tier().f16);
+        let cases = cases();
         for (i, case) in cases.iter().enumerate() {
             let constants = &case.constants;
             let result = pollster::block_on(gpu.scoped(async || cases::run(&gpu, &mut pipelines, case).await));
             match result {
                 Ok(error) => worst = worst.max(error),
-                Err(error) => panic!("{} case {i} {:?} {constants:?}: {error}", gpu.words(), case.block_type),
+                Err(error) => panic!("{} case {i} {:?} {constants:?}: {error}", gpu.words(), case.kinds),
             }
         }
         println!(
@@ -70,7 +70,7 @@ fn columns(block_type: BlockType) -> [usize; 2] {
 
 #[test]
 fn embed() {
-    check(Kernel::Embed, |_| {
+    check(Kernel::Embed, || {
         BLOCK_TYPES
             .iter()
             .flat_map(|&t| {
@@ -93,7 +93,7 @@ fn matvec() {
         spread,
         ..Extras::default()
     };
-    check(Kernel::Matvec, |_| {
+    check(Kernel::Matvec, || {
         let mut list = Vec::new();
         for (i, &t) in BLOCK_TYPES.iter().enumerate() {
             let seed = i as u64;
@@ -234,19 +234,19 @@ fn matmul_cases() -> Vec<Case> {
 
 #[test]
 fn matmul() {
-    check(Kernel::Matmul, |_| matmul_cases());
+    check(Kernel::Matmul, || matmul_cases());
 }
 
 #[test]
 fn matmul_direct() {
-    check(Kernel::MatmulDirect, |_| {
+    check(Kernel::MatmulDirect, || {
         matmul_cases().into_iter().map(cases::direct).collect()
     });
 }
 
 #[test]
 fn rms_norm() {
-    check(Kernel::RmsNorm, |_| {
+    check(Kernel::RmsNorm, || {
         vec![
             cases::rms_norm(1, 1, 64, None, 16),
             cases::rms_norm(2, 5, 172, None, 64),
@@ -260,7 +260,7 @@ fn rms_norm() {
 
 #[test]
 fn swiglu() {
-    check(Kernel::Swiglu, |_| {
+    check(Kernel::Swiglu, || {
         vec![
             cases::swiglu(1, 1, 172, false),
             cases::swiglu(2, 5, 64, false),
@@ -301,128 +301,185 @@ fn gated(shape: Heads) -> Heads {
 #[test]
 fn rope_append() {
     use RopeStyle::{Halves, Pairs};
-    check(Kernel::RopeAppend, |f16| {
-        vec![
-            cases::rope_append(1, shape(8, 4, 8, 8, Pairs), 0, 1, 0, f16, 4),
-            cases::rope_append(2, shape(3, 1, 64, 64, Pairs), 17, 5, 0, f16, 32),
-            cases::rope_append(3, normed(4, 2, 128, 128, Halves, QkNorm::Head), 3, 2, 0, f16, 64),
-            cases::rope_append(4, shape(2, 2, 96, 32, Halves), 1, 3, 0, f16, 16),
-            // Norms behind the rotation and over the whole width; a ring that is gone round; nothing turned.
-            cases::rope_append(5, normed(4, 2, 64, 64, Halves, QkNorm::HeadTurned), 9, 3, 0, f16, 32),
-            cases::rope_append(6, normed(6, 2, 32, 24, Pairs, QkNorm::Whole), 2, 4, 0, f16, 8),
-            cases::rope_append(7, shape(4, 2, 16, 16, Halves), 23, 5, 7, f16, 8),
-            cases::rope_append(8, shape(4, 1, 16, 0, Pairs), 2, 3, 0, f16, 8),
-            cases::rope_append(9, gated(normed(4, 2, 64, 16, Halves, QkNorm::Head)), 6, 3, 0, f16, 32),
-        ]
+    check(Kernel::RopeAppend, || {
+        let mut list = Vec::new();
+        for kind in CacheType::ALL {
+            list.extend([
+                cases::rope_append(1, shape(8, 4, 8, 8, Pairs), 0, 1, 0, kind, 4),
+                cases::rope_append(2, shape(3, 1, 64, 64, Pairs), 17, 5, 0, kind, 32),
+                cases::rope_append(3, normed(4, 2, 128, 128, Halves, QkNorm::Head), 3, 2, 0, kind, 64),
+                cases::rope_append(4, shape(2, 2, 96, 32, Halves), 1, 3, 0, kind, 16),
+                // Norms behind the rotation and over the whole width; a ring that is gone round; nothing turned.
+                cases::rope_append(5, normed(4, 2, 64, 64, Halves, QkNorm::HeadTurned), 9, 3, 0, kind, 32),
+                cases::rope_append(6, normed(6, 2, 32, 24, Pairs, QkNorm::Whole), 2, 4, 0, kind, 8),
+                cases::rope_append(7, shape(4, 2, 16, 16, Halves), 23, 5, 7, kind, 8),
+                cases::rope_append(8, shape(4, 1, 16, 0, Pairs), 2, 3, 0, kind, 8),
+                cases::rope_append(9, gated(normed(4, 2, 64, 16, Halves, QkNorm::Head)), 6, 3, 0, kind, 32),
+                // Heads that blocks of 32 do not divide, and wide ones.
+                cases::rope_append(10, shape(4, 2, 80, 80, Halves), 4, 3, 0, kind, 32),
+                cases::rope_append(11, shape(2, 2, 20, 20, Pairs), 4, 3, 5, kind, 8),
+                cases::rope_append(12, normed(4, 1, 256, 256, Halves, QkNorm::Head), 7, 3, 0, kind, 64),
+            ]);
+        }
+        list
     });
 }
 
 #[test]
 fn attend() {
     use RopeStyle::Halves;
-    check(Kernel::Attend, |f16| {
-        vec![
-            // Decode: one row, several splits, some of them empty.
-            cases::attend(1, shape(8, 4, 8, 8, Halves), scores(None, None), 0, 1, 8, 2, 1, f16),
-            cases::attend(2, shape(3, 1, 64, 64, Halves), scores(None, None), 41, 1, 4, 3, 1, f16),
-            cases::attend(
-                3,
-                shape(14, 2, 64, 64, Halves),
-                scores(None, None),
-                130,
-                1,
-                8,
-                7,
-                1,
-                f16,
-            ),
-            // Prefill: tiles of rows, causal, with a cache in front and a last tile that is not full.
-            cases::attend(4, shape(4, 1, 32, 32, Halves), scores(None, None), 0, 21, 1, 4, 4, f16),
-            cases::attend(
-                5,
-                shape(4, 2, 128, 128, Halves),
-                scores(None, None),
-                19,
-                5,
-                1,
-                1,
-                2,
-                f16,
-            ),
-            // Windows over rings, in decode and prefill, from the start and further on; caps.
-            cases::attend(
-                6,
-                shape(4, 2, 32, 32, Halves),
-                scores(None, Some(16)),
-                40,
-                1,
-                8,
-                2,
-                1,
-                f16,
-            ),
-            cases::attend(
-                7,
-                shape(4, 2, 32, 32, Halves),
-                scores(Some(5.0), Some(33)),
-                130,
-                1,
-                2,
-                2,
-                1,
-                f16,
-            ),
-            cases::attend(
-                8,
-                shape(4, 1, 32, 32, Halves),
-                scores(None, Some(16)),
-                0,
-                37,
-                1,
-                4,
-                4,
-                f16,
-            ),
-            cases::attend(
-                9,
-                shape(4, 2, 64, 64, Halves),
-                scores(Some(2.0), Some(5)),
-                61,
-                21,
-                1,
-                2,
-                8,
-                f16,
-            ),
-            cases::attend(
-                10,
-                shape(4, 1, 32, 32, Halves),
-                scores(None, Some(1)),
-                3,
-                9,
-                1,
-                2,
-                4,
-                f16,
-            ),
-            cases::attend(
-                11,
-                shape(4, 1, 32, 32, Halves),
-                scores(Some(1.0), None),
-                3,
-                9,
-                1,
-                2,
-                4,
-                f16,
-            ),
-        ]
+    check(Kernel::Attend, || {
+        let mut list = Vec::new();
+        for kind in CacheType::ALL {
+            list.extend([
+                // Decode: one row, several splits, some of them empty.
+                cases::attend(1, shape(8, 4, 8, 8, Halves), scores(None, None), 0, 1, 8, 2, 1, kind),
+                cases::attend(2, shape(3, 1, 64, 64, Halves), scores(None, None), 41, 1, 4, 3, 1, kind),
+                cases::attend(
+                    3,
+                    shape(14, 2, 64, 64, Halves),
+                    scores(None, None),
+                    130,
+                    1,
+                    8,
+                    7,
+                    1,
+                    kind,
+                ),
+                // Prefill: tiles of rows, causal, with a cache in front and a last tile that is not full.
+                cases::attend(4, shape(4, 1, 32, 32, Halves), scores(None, None), 0, 21, 1, 4, 4, kind),
+                cases::attend(
+                    5,
+                    shape(4, 2, 128, 128, Halves),
+                    scores(None, None),
+                    19,
+                    5,
+                    1,
+                    1,
+                    2,
+                    kind,
+                ),
+                // Heads that blocks of 32 do not divide, and wide ones.
+                cases::attend(
+                    12,
+                    shape(4, 2, 80, 80, Halves),
+                    scores(None, None),
+                    50,
+                    1,
+                    8,
+                    2,
+                    1,
+                    kind,
+                ),
+                cases::attend(
+                    13,
+                    shape(4, 2, 96, 96, Halves),
+                    scores(None, None),
+                    33,
+                    9,
+                    1,
+                    2,
+                    4,
+                    kind,
+                ),
+                cases::attend(
+                    14,
+                    shape(4, 1, 256, 256, Halves),
+                    scores(None, None),
+                    70,
+                    3,
+                    1,
+                    1,
+                    2,
+                    kind,
+                ),
+                cases::attend(
+                    15,
+                    shape(2, 2, 20, 20, Halves),
+                    scores(None, Some(9)),
+                    40,
+                    5,
+                    1,
+                    1,
+                    2,
+                    kind,
+                ),
+                // Windows over rings, in decode and prefill, from the start and further on; caps.
+                cases::attend(
+                    6,
+                    shape(4, 2, 32, 32, Halves),
+                    scores(None, Some(16)),
+                    40,
+                    1,
+                    8,
+                    2,
+                    1,
+                    kind,
+                ),
+                cases::attend(
+                    7,
+                    shape(4, 2, 32, 32, Halves),
+                    scores(Some(5.0), Some(33)),
+                    130,
+                    1,
+                    2,
+                    2,
+                    1,
+                    kind,
+                ),
+                cases::attend(
+                    8,
+                    shape(4, 1, 32, 32, Halves),
+                    scores(None, Some(16)),
+                    0,
+                    37,
+                    1,
+                    4,
+                    4,
+                    kind,
+                ),
+                cases::attend(
+                    9,
+                    shape(4, 2, 64, 64, Halves),
+                    scores(Some(2.0), Some(5)),
+                    61,
+                    21,
+                    1,
+                    2,
+                    8,
+                    kind,
+                ),
+                cases::attend(
+                    10,
+                    shape(4, 1, 32, 32, Halves),
+                    scores(None, Some(1)),
+                    3,
+                    9,
+                    1,
+                    2,
+                    4,
+                    kind,
+                ),
+                cases::attend(
+                    11,
+                    shape(4, 1, 32, 32, Halves),
+                    scores(Some(1.0), None),
+                    3,
+                    9,
+                    1,
+                    2,
+                    4,
+                    kind,
+                ),
+            ]);
+        }
+        list
     });
 }
 
 #[test]
 fn combine() {
-    check(Kernel::Combine, |_| {
+    check(Kernel::Combine, || {
         vec![
             cases::combine(1, 1, 8, 8, 8),
             cases::combine(2, 5, 3, 64, 1),
@@ -433,7 +490,7 @@ fn combine() {
 
 #[test]
 fn sample() {
-    check(Kernel::Sample, |_| {
+    check(Kernel::Sample, || {
         let mut list = vec![
             cases::sample(1, 512, Sampling::GREEDY, 0, false),
             cases::sample(2, 1000, Sampling::GREEDY, 0, true),
@@ -452,6 +509,7 @@ fn sample() {
             let sampling = Sampling {
                 temperature: 0.3 + 0.05 * draw as f32,
                 top_k: [0, 1, 5, 40, 256][draw as usize % 5],
+                typical_p: [1.0, 0.9, 0.3, 0.0][draw as usize % 4],
                 top_p: [1.0, 0.9, 0.5][draw as usize % 3],
                 min_p: [0.0, 0.05][draw as usize % 2],
                 seed: 77,
@@ -481,6 +539,19 @@ fn sample() {
     });
 }
 
+#[test]
+fn adjust() {
+    check(Kernel::Adjust, |_| {
+        vec![
+            cases::adjust(1, 300, 0),
+            cases::adjust(2, 300, 1),
+            cases::adjust(3, 300, 63),
+            cases::adjust(4, 1000, 65),
+            cases::adjust(5, 3001, 3001),
+        ]
+    });
+}
+
 /// Heads of a state `(head_dim, state)`, with the convolution in front.
 fn heads(mixing: Mixing, heads: usize, head_dim: usize, groups: usize, state: usize) -> Recurrent {
     Recurrent {
@@ -496,7 +567,7 @@ fn heads(mixing: Mixing, heads: usize, head_dim: usize, groups: usize, state: us
 
 #[test]
 fn short_conv() {
-    check(Kernel::ShortConv, |_| {
+    check(Kernel::ShortConv, || {
         let gated = recurrent::small(Mixing::ShortConv);
         let wide = Recurrent {
             channels: 136,
@@ -533,17 +604,17 @@ fn scans(mixing: Mixing) -> Vec<Case> {
 
 #[test]
 fn mamba2() {
-    check(Kernel::Mamba2, |_| scans(Mixing::Mamba2));
+    check(Kernel::Mamba2, || scans(Mixing::Mamba2));
 }
 
 #[test]
 fn delta_net() {
-    check(Kernel::DeltaNet, |_| scans(Mixing::DeltaNet));
+    check(Kernel::DeltaNet, || scans(Mixing::DeltaNet));
 }
 
 #[test]
 fn gated_norm() {
-    check(Kernel::GatedNorm, |_| {
+    check(Kernel::GatedNorm, || {
         vec![
             recurrent::gated_norm(1, heads(Mixing::Mamba2, 2, 20, 1, 32), 1, 16),
             recurrent::gated_norm(2, heads(Mixing::Mamba2, 6, 12, 2, 64), 5, 64),
@@ -555,7 +626,7 @@ fn gated_norm() {
 
 #[test]
 fn sigmoid_gate() {
-    check(Kernel::SigmoidGate, |_| {
+    check(Kernel::SigmoidGate, || {
         vec![
             recurrent::sigmoid_gate(1, 1, 4, 64),
             recurrent::sigmoid_gate(2, 5, 3, 20),
@@ -565,7 +636,7 @@ fn sigmoid_gate() {
 
 #[test]
 fn matmul_back() {
-    check(Kernel::MatmulBack, |_| {
+    check(Kernel::MatmulBack, || {
         let mut list = Vec::new();
         for (i, &t) in BLOCK_TYPES.iter().enumerate().filter(|(_, t)| !is_shared(**t)) {
             let seed = i as u64;
@@ -580,7 +651,7 @@ fn matmul_back() {
 
 #[test]
 fn lora_back() {
-    check(Kernel::LoraBack, |_| {
+    check(Kernel::LoraBack, || {
         vec![
             teach::lora_back(1, 1, 13, 8, false),
             teach::lora_back(2, 6, 70, 16, true),
@@ -591,7 +662,7 @@ fn lora_back() {
 
 #[test]
 fn lora_grad() {
-    check(Kernel::LoraGrad, |_| {
+    check(Kernel::LoraGrad, || {
         vec![
             teach::lora_grad(1, 1, 13, 8, true, false),
             teach::lora_grad(2, 37, 70, 16, true, true),
@@ -603,7 +674,7 @@ fn lora_grad() {
 
 #[test]
 fn loss() {
-    check(Kernel::Loss, |_| {
+    check(Kernel::Loss, || {
         let mut list = Vec::new();
         for (i, (kind, objective)) in teach::objectives().into_iter().enumerate() {
             list.push(teach::loss(i as u64, 3, 67, kind, objective, None));
@@ -622,14 +693,14 @@ fn loss() {
 
 #[test]
 fn grad_norm() {
-    check(Kernel::GradNorm, |_| {
+    check(Kernel::GradNorm, || {
         vec![teach::grad_norm(1, 5, 4096), teach::grad_norm(2, 1000, 96)]
     });
 }
 
 #[test]
 fn adamw() {
-    check(Kernel::Adamw, |_| vec![teach::adamw(1, 1), teach::adamw(2, 500)]);
+    check(Kernel::Adamw, || vec![teach::adamw(1, 1), teach::adamw(2, 500)]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use understudy::error::Result;
 use understudy::format::gguf::Gguf;
 use understudy::format::source::Bytes;
 use understudy::gpu::{Gpu, GpuOptions, engine as gpu};
-use understudy::model::{Plan, Sampling};
+use understudy::model::{CacheType, Plan, Sampling};
 use understudy::student::Engine;
 
 /// Files of the kit that this version runs: its architectures, in its block types.
@@ -68,21 +68,23 @@ pub fn tolerance(name: &str) -> f32 {
 const CONTEXT: usize = 2048;
 
 /// An engine without a tokenizer, which logits do not need.
-fn open(file: Vec<u8>, gpu: Option<&Gpu>) -> Result<Engine> {
+pub fn open(file: Vec<u8>, gpu: Option<&Gpu>, cache: CacheType) -> Result<Engine> {
     let plan = Plan::new(&Gguf::from_bytes(&file)?)?;
     let source = Bytes(file);
     let progress = |_| Ok(());
     pollster::block_on(async {
         Ok(match gpu {
             Some(gpu) => Engine::Gpu(Box::new(
-                gpu::Engine::load(gpu, plan, &source, CONTEXT, progress).await?,
+                gpu::Engine::load(gpu, plan, &source, CONTEXT, cache, progress).await?,
             )),
-            None => Engine::Cpu(Box::new(cpu::Engine::load(plan, &source, CONTEXT, progress).await?)),
+            None => Engine::Cpu(Box::new(
+                cpu::Engine::load(plan, &source, CONTEXT, cache, progress).await?,
+            )),
         })
     })
 }
 
-fn prefill(engine: &mut Engine, ids: &[u32]) -> Vec<f32> {
+pub fn prefill(engine: &mut Engine, ids: &[u32]) -> Vec<f32> {
     match engine {
         Engine::Cpu(engine) => engine.logits(ids),
         Engine::Gpu(engine) => pollster::block_on(engine.logits(ids)).unwrap(),
@@ -90,7 +92,7 @@ fn prefill(engine: &mut Engine, ids: &[u32]) -> Vec<f32> {
 }
 
 /// Logits of `ids` from `first` on, token by token.
-fn decode(engine: &mut Engine, ids: &[u32], first: usize) -> Vec<f32> {
+pub fn decode(engine: &mut Engine, ids: &[u32], first: usize) -> Vec<f32> {
     let mut all = Vec::new();
     for (position, id) in ids.iter().enumerate().skip(first) {
         match engine {
@@ -172,7 +174,7 @@ fn check(test: &str, gpu: Option<&Gpu>) {
             kit::skip(test);
             return;
         };
-        let mut engine = open(file, gpu).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut engine = open(file, gpu, CacheType::F32).unwrap_or_else(|error| panic!("{name}: {error}"));
         let Reference { ids, logits } = &reference;
         let prefill = worst(&prefill(&mut engine, ids), logits);
         let decode = worst(&decode(&mut engine, ids, 0), logits);

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod architectures;
+mod cache;
 mod format;
 mod fuzz;
 mod gpu;
@@ -18,8 +19,10 @@ mod loss;
 mod random;
 mod recurrent;
 mod repack;
+mod sampling;
 mod shaders;
 mod split;
+mod state;
 mod student;
 #[cfg(feature = "teach")]
 mod taught;
@@ -27,6 +30,7 @@ mod teaching;
 mod templates;
 mod text;
 mod tool_calls;
+mod tools;
 mod traces;
 mod trainer;
 mod walls;

@@ -5,8 +5,8 @@ use understudy::format::blocks::is_finite;
 use understudy::format::repack::{groups, repack_row, row_words, weights8};
 use understudy::format::{BlockType, Gguf, dequantize};
 use understudy::gpu::cases::{Numbers, weights};
-use understudy::model::Plan;
 use understudy::model::memory::{Fit, Held};
+use understudy::model::{CacheType, Plan};
 
 #[test]
 fn repacked_rows_decode_to_the_same_bits() {
@@ -131,7 +131,7 @@ fn the_report_is_what_the_fit_counts() {
         let device: u64 = held.iter().map(|h| h.device).sum();
         assert_eq!(
             device + vectors as u64,
-            Fit::new(&plan, 64, 64, 4, 2, 0).weights,
+            Fit::new(&plan, 64, 64, CacheType::F32, 2, 0).weights,
             "{name}"
         );
         for held in &held {

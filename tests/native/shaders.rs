@@ -2,36 +2,39 @@
 
 use std::mem::offset_of;
 use understudy::format::BlockType;
-use understudy::gpu::kernels::{Access, Kernel, compose};
+use understudy::gpu::kernels::{Access, Kernel, Kinds, compose};
 use understudy::gpu::{State, Tier};
+use understudy::model::CacheType;
 
 const BLOCK_TYPES: [BlockType; 28] = BlockType::ALL;
 
-fn parse(kernel: Kernel, block_type: Option<BlockType>, tier: Tier) -> naga::Module {
-    let source = compose(kernel, block_type, tier, false);
+fn parse(kernel: Kernel, kinds: Kinds, tier: Tier) -> naga::Module {
+    let source = compose(kernel, kinds, tier, false);
     let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|e| panic!("{} {block_type:?}: {}", kernel.name(), e.emit_to_string(&source)));
+        .unwrap_or_else(|e| panic!("{} {kinds:?}: {}", kernel.name(), e.emit_to_string(&source)));
     use naga::valid::Capabilities as Can;
-    let capabilities = Can::SHADER_FLOAT16 | Can::SUBGROUP | Can::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Can::SUBGROUP | Can::SHADER_FLOAT16_IN_FLOAT32;
     naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
-        .unwrap_or_else(|e| panic!("{} {block_type:?}: {}", kernel.name(), e.emit_to_string(&source)));
+        .unwrap_or_else(|e| panic!("{} {kinds:?}: {}", kernel.name(), e.emit_to_string(&source)));
     module
 }
 
-fn all() -> Vec<(Kernel, Option<BlockType>, Tier)> {
+fn all() -> Vec<(Kernel, Kinds, Tier)> {
     let mut all = Vec::new();
     for kernel in Kernel::ALL {
-        let types: Vec<_> = if kernel.reads_weights() {
-            BLOCK_TYPES.iter().map(|t| Some(*t)).collect()
+        let kinds: Vec<Kinds> = if kernel.reads_weights() {
+            BLOCK_TYPES.iter().map(|t| Some(*t).into()).collect()
+        } else if kernel.uses_cache() {
+            CacheType::ALL.map(Kinds::from).to_vec()
         } else {
-            vec![None]
+            vec![Kinds::default()]
         };
-        for block_type in types {
-            for (subgroups, f16) in [(false, false), (true, false), (false, true), (true, true)] {
-                all.push((kernel, block_type, Tier { subgroups, f16 }));
+        for kinds in kinds {
+            for subgroups in [false, true] {
+                all.push((kernel, kinds, Tier { subgroups }));
             }
         }
     }
@@ -41,8 +44,8 @@ fn all() -> Vec<(Kernel, Option<BlockType>, Tier)> {
 #[test]
 fn every_composed_shader_is_valid() {
     let all = all();
-    for (kernel, block_type, tier) in &all {
-        let module = parse(*kernel, *block_type, *tier);
+    for (kernel, kinds, tier) in &all {
+        let module = parse(*kernel, *kinds, *tier);
         assert_eq!(module.entry_points.len(), 1);
         assert_eq!(module.entry_points[0].name, "main");
     }
@@ -51,8 +54,8 @@ fn every_composed_shader_is_valid() {
 
 #[test]
 fn bindings_are_as_the_table_says() {
-    for (kernel, block_type, tier) in all() {
-        let module = parse(kernel, block_type, tier);
+    for (kernel, kinds, tier) in all() {
+        let module = parse(kernel, kinds, tier);
         let mut found: Vec<_> = module
             .global_variables
             .iter()
@@ -80,7 +83,7 @@ fn bindings_are_as_the_table_says() {
 
 #[test]
 fn state_has_the_layout_of_its_struct() {
-    let module = parse(Kernel::Sample, None, Tier::default());
+    let module = parse(Kernel::Sample, Kinds::default(), Tier::default());
     let (members, span) = module
         .types
         .iter()
@@ -103,6 +106,7 @@ fn state_has_the_layout_of_its_struct() {
         ("temperature", offset_of!(State, temperature)),
         ("top_p", offset_of!(State, top_p)),
         ("min_p", offset_of!(State, min_p)),
+        ("typical_p", offset_of!(State, typical_p)),
     ];
     let expected: Vec<_> = expected
         .iter()
@@ -145,9 +149,9 @@ fn every_file_of_the_shader_folder_is_in_the_table() {
     }
     for entry in std::fs::read_dir(format!("{root}/lib")).unwrap() {
         let name = entry.unwrap().file_name().to_str().unwrap().to_string();
-        let used = all().into_iter().any(|(kernel, block_type, tier)| {
+        let used = all().into_iter().any(|(kernel, kinds, tier)| {
             let text = std::fs::read_to_string(format!("{root}/lib/{name}")).unwrap();
-            compose(kernel, block_type, tier, false).contains(&text)
+            compose(kernel, kinds, tier, false).contains(&text)
         });
         assert!(used, "{name} is joined nowhere");
     }

@@ -4,12 +4,13 @@
 use super::attention::Turned;
 use super::{Trained, Trainer};
 use crate::cpu::attend::{Scores, attend};
-use crate::cpu::rope_append::{Heads, rope_append};
+use crate::cpu::cache;
+use crate::cpu::rope_append::{Heads, rope};
 use crate::cpu::{Weights, combine, embed, matmul, rms_norm, swiglu};
 use crate::cpu::{delta_net, gated_norm, mamba2, short_conv, sigmoid_gate};
 use crate::error::Result;
 use crate::format::source::Source;
-use crate::model::{CacheId, Linear, MatrixId, Mixing, Plan, Slot, Step};
+use crate::model::{CacheType, CacheId, Linear, MatrixId, Mixing, Plan, Slot, Step};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -209,13 +210,17 @@ impl Trainer {
                 let hidden = rows.edit(Slot::Hidden, branch.len());
                 rms_norm::add_rms_norm(&branch, &vectors[*gain], c.norm_epsilon, *factor, hidden);
             }
-            Step::RopeAppend { gains, rope, .. } => {
-                let (heads, turns) = self.frozen.heads(*rope);
+            Step::RopeAppend { gains, rope: table, .. } => {
+                let (heads, turns) = self.frozen.heads(*table);
                 let gains = gains.map_or([].as_slice(), |id| &vectors[id]);
                 let mut turned = Turned::zeros(&heads, count);
                 let Turned { query, keys, values } = &mut turned;
                 let qkv = rows.get(Slot::Qkv);
-                rope_append(heads, 0, qkv, gains, c.norm_epsilon, turns, query, keys, values);
+                rope(heads, 0, qkv, gains, c.norm_epsilon, turns, query, |is_key, t, head, from| {
+                    let to = (t * heads.kv_heads + head) * heads.head_dim;
+                    let all = if is_key { &mut *keys } else { &mut *values };
+                    all[to..to + heads.head_dim].copy_from_slice(from);
+                });
                 rows.turned = Rc::new(turned);
             }
             Step::Attend { cache } => {
@@ -224,7 +229,8 @@ impl Trainer {
                 let mut sums = vec![0.0; query.len()];
                 let mut marks = vec![0.0; 2 * count * c.heads];
                 let scores = self.frozen.scores(*cache);
-                attend(heads, scores, 0, 1, 1, 1, query, keys, values, &mut sums, &mut marks);
+                let [keys, values] = [keys, values].map(|rows| cache::Rows::of(CacheType::F32, c.head_dim, rows));
+                attend(heads, scores, 0, 1, 1, 1, query, &keys, &values, &mut sums, &mut marks);
                 let mut y = vec![0.0; query.len()];
                 combine::combine(1, c.head_dim, &sums, &marks, &mut y);
                 rows.set(Slot::Attended, y);

@@ -1,6 +1,6 @@
 //! Cases of the kernels that recurrent layers need, and their overrides.
 
-use super::{Case, Kernel, NMSE, Numbers, flag, read, state, write_f32};
+use super::{Case, Kernel, Kinds, NMSE, Numbers, flag, read, state, write_f32};
 use crate::cpu;
 use crate::cpu::gated_norm::norm_width;
 use crate::model::{Mixing, Recurrent};
@@ -117,7 +117,7 @@ pub fn short_conv(seed: u64, shape: Recurrent, position: usize, rows: usize, bia
     cpu::short_conv::short_conv(&shape, &x, &w, with_bias, &mut carried.carry, &mut y);
     Case {
         kernel: Kernel::ShortConv,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: conv_constants(&shape, bias, ring).to_vec(),
         bindings: vec![
             read(&strided(&x, &shape)),
@@ -157,7 +157,7 @@ pub fn scan(seed: u64, shape: Recurrent, position: usize, rows: usize, ring: usi
     twin(&shape, &x, &projection, &params, &mut carried.carry, &mut y);
     Case {
         kernel: if delta { Kernel::DeltaNet } else { Kernel::Mamba2 },
-        block_type: None,
+        kinds: Kinds::default(),
         constants: scan_constants(&shape, ring, width),
         bindings: vec![
             read(&x),
@@ -191,7 +191,7 @@ pub fn gated_norm(seed: u64, shape: Recurrent, rows: usize, lanes: u32) -> Case 
     cpu::gated_norm::gated_norm(&shape, &projection, &gain, epsilon, &mut y);
     Case {
         kernel: Kernel::GatedNorm,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: norm_constants(&shape, gain.len(), epsilon, lanes).to_vec(),
         bindings: vec![
             read(&strided(&projection, &shape)),
@@ -215,7 +215,7 @@ pub fn sigmoid_gate(seed: u64, rows: usize, heads: usize, head_dim: usize) -> Ca
     cpu::sigmoid_gate::sigmoid_gate(&x, stride, head_dim, width, &mut y);
     Case {
         kernel: Kernel::SigmoidGate,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![
             ("IN", stride as f64),
             ("OUT", width as f64),

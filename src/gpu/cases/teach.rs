@@ -1,7 +1,7 @@
 //! Cases of the kernels that training needs.
 
 use super::{
-    Case, Kernel, NMSE, Numbers, flag, groups, lora_constants, packed, padded, read, row_words, state, weights,
+    Case, Kernel, Kinds, NMSE, Numbers, flag, groups, lora_constants, packed, padded, read, row_words, state, weights,
     write_f32,
 };
 use crate::cpu;
@@ -62,7 +62,7 @@ pub fn matmul_back(
     constants.extend(lora_constants(rank.max(8), &parts));
     Case {
         kernel: Kernel::MatmulBack,
-        block_type: Some(block_type),
+        kinds: Some(block_type).into(),
         constants,
         bindings: vec![
             read(&dy),
@@ -88,7 +88,7 @@ pub fn lora_back(seed: u64, tokens: usize, rows: usize, rank: usize, turn: bool)
     constants.extend(lora_constants(rank, &parts));
     Case {
         kernel: Kernel::LoraBack,
-        block_type: None,
+        kinds: Kinds::default(),
         constants,
         bindings: vec![read(&dy), read(&b), read(&scales), write_f32(&[], dz), state(0, tokens)],
         grid: [tokens.div_ceil(4) as u32, 1, 1],
@@ -115,7 +115,7 @@ pub fn lora_grad(seed: u64, tokens: usize, count: usize, width: usize, pick: boo
     constants.extend(lora_constants(if pick { width } else { 8 }, &parts));
     Case {
         kernel: Kernel::LoraGrad,
-        block_type: None,
+        kinds: Kinds::default(),
         constants,
         bindings: vec![read(&a), read(&b), write_f32(&before, g), state(0, tokens)],
         grid: [(width / 4 * count.div_ceil(4)).div_ceil(16) as u32, 1, 1],
@@ -193,7 +193,7 @@ pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Ob
     logits.truncate(after.len());
     Case {
         kernel: Kernel::Loss,
-        block_type: None,
+        kinds: Kinds::default(),
         constants,
         bindings: vec![
             write_f32(&logits, after),
@@ -252,7 +252,7 @@ pub fn grad_norm(seed: u64, count: usize, run: usize) -> Case {
     let runs = sums.len();
     Case {
         kernel: Kernel::GradNorm,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![("COUNT", count as f64), ("RUN", run as f64), ("WG", 16.0)],
         bindings: vec![read(&g), write_f32(&[], sums)],
         grid: [runs as u32, 1, 1],
@@ -279,7 +279,7 @@ pub fn adamw(seed: u64, count: usize) -> Case {
     let line = 48;
     Case {
         kernel: Kernel::Adamw,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: vec![("COUNT", count as f64), ("LINE", f64::from(line)), ("WG", 16.0)],
         bindings: vec![
             write_f32(&p, p2),
