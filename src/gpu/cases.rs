@@ -785,7 +785,7 @@ pub fn adjust(seed: u64, vocabulary: usize, count: usize) -> Case {
     words.extend_from_slice(bytemuck::cast_slice(&list));
     Case {
         kernel: Kernel::Adjust,
-        block_type: None,
+        kinds: Kinds::default(),
         constants: Vec::new(),
         bindings: vec![write_f32(&logits, moved), read(&words)],
         grid: [1, 1, 1],

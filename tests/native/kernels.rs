@@ -541,7 +541,7 @@ fn sample() {
 
 #[test]
 fn adjust() {
-    check(Kernel::Adjust, |_| {
+    check(Kernel::Adjust, || {
         vec![
             cases::adjust(1, 300, 0),
             cases::adjust(2, 300, 1),

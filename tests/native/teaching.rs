@@ -15,7 +15,7 @@ use understudy::format::gguf::{Array, Value, Writer};
 use understudy::format::source::Bytes;
 use understudy::model::chance::Numbers;
 use understudy::model::lora::Stack;
-use understudy::model::{Mixer, Mixing, Plan, Recurrent};
+use understudy::model::{CacheType, Mixer, Mixing, Plan, Recurrent};
 
 /// One of the kit's students for each architecture and variant, and some whose gate and up differ in block type.
 const MODELS: [&str; 20] = [
@@ -153,7 +153,7 @@ fn forwards_every_student_is_the_runners() {
     let mut worst = 0.0f64;
     for (name, file) in students {
         let source = Bytes(file.clone());
-        let load = Engine::load(plan(&file), &source, LONG, |_| Ok(()));
+        let load = Engine::load(plan(&file), &source, LONG, CacheType::F32, |_| Ok(()));
         let mut engine = pollster::block_on(load).unwrap();
         let base = engine.logits(&tokens);
         assert_eq!(trainer(&file, &shape(2, 4.0)).logits(&tokens), base, "{name}");
