@@ -20,6 +20,7 @@ fn main() {
                 "temperature",
                 "top-k",
                 "top-p",
+                "typical-p",
                 "min-p",
                 "context",
             ],
@@ -35,6 +36,7 @@ fn main() {
                 temperature: arguments.number("temperature")?.unwrap_or(default.temperature),
                 top_k: arguments.number("top-k")?.unwrap_or(default.top_k),
                 top_p: arguments.number("top-p")?.unwrap_or(default.top_p),
+                typical_p: arguments.number("typical-p")?.unwrap_or(default.typical_p),
                 min_p: arguments.number("min-p")?.unwrap_or(default.min_p),
                 seed: arguments.number("seed")?.unwrap_or(default.seed),
             }
