@@ -1,8 +1,8 @@
 // The service worker: the page without the network, and the second wall around it. The build writes the list of its files in front of
 // this text (xtask/offline.mjs): every file's path, its size and its SHA-256.
 //
-// What it fetches is on that list, is asked for without a query, and without a word of what a page told it; what it hands out is
-// compared with the list again. Everything else is refused and counted. The one exception is the loader frame that was made for an
+// What it fetches is on that list, is asked for without a query, and without a word of what a page told it; what it hands out of its
+// cache is compared with the list again. Everything else is refused and counted. The one exception is the loader frame that was made for an
 // address which a person gave. docs/PRIVACY.md says what this closes.
 "use strict";
 
@@ -11,6 +11,8 @@ const ROOT = new URL("./", self.location.href);
 const CACHE = "understudy-files";
 /** Fetched at the installation this many at a time. */
 const ABREAST = 4;
+/** Up to this many bytes a file that comes from the server is compared with the list before it is handed out; larger ones are streamed. */
+const AT_ONCE = 1 << 20;
 
 /** Files lie under their hash, so that a new version fetches what has changed and nothing else. */
 const key = (file) => new URL(`by-hash/${file.hash.replaceAll("/", "_")}`, ROOT).href;
@@ -69,6 +71,12 @@ async function hand(path, event) {
   const response = await ask(path);
   if (!response.ok || !response.body) return response;
   const type = typeOf(response);
+  if (file.bytes <= AT_ONCE) {
+    const bytes = await response.arrayBuffer();
+    if (!(await matches(bytes, file))) return sentence(409, "This file is of another version of the page: reload the page.\n");
+    await cache.put(key(file), dress(path, file, bytes, type)).catch(() => {});
+    return dress(path, file, bytes, type);
+  }
   const copy = response.clone();
   event.waitUntil((async () => {
     const bytes = await copy.arrayBuffer();
@@ -79,7 +87,19 @@ async function hand(path, event) {
 
 async function refuse(url) {
   for (const client of await clients.matchAll({ type: "window" })) client.postMessage({ understudy: "refused", url: url.href });
-  return new Response("Refused: this is not a file of this page.\n", { status: 403, headers: { "Content-Type": "text/plain; charset=utf-8", "Content-Security-Policy": "default-src 'none'; sandbox" } });
+  return sentence(403, "Refused: this is not a file of this page.\n");
+}
+
+const sentence = (status, text) => new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8", "Content-Security-Policy": "default-src 'none'; sandbox" } });
+
+/** The path below the worker's folder, or null for what is none. */
+function pathOf(url) {
+  if (url.origin !== ROOT.origin || !url.pathname.startsWith(ROOT.pathname)) return null;
+  try {
+    return decodeURIComponent(url.pathname.slice(ROOT.pathname.length)) || "index.html";
+  } catch {
+    return null;
+  }
 }
 
 /** Was the asking frame made for an address that a person gave? */
@@ -91,12 +111,11 @@ async function mayLeave(event) {
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
-  const inside = url.origin === ROOT.origin && url.pathname.startsWith(ROOT.pathname);
-  const path = inside ? decodeURIComponent(url.pathname.slice(ROOT.pathname.length)) || "index.html" : "";
+  const path = pathOf(url);
   event.respondWith((async () => {
     // The page itself opens whatever was written behind its address; nothing of that goes to the server.
     const opens = request.mode === "navigate" && request.destination === "document" && path === "index.html";
-    if (request.method === "GET" && Object.hasOwn(files, path) && (opens || !url.search)) return hand(path, event);
+    if (request.method === "GET" && path !== null && Object.hasOwn(files, path) && (opens || !url.search)) return hand(path, event);
     if (await mayLeave(event)) return fetch(request);
     return refuse(url);
   })());

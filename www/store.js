@@ -1,6 +1,7 @@
 // @ts-check
 // The students kept in this browser, in the origin's private file system. Every function copes with storage that is
 // blocked or full: the student is then usable until the page is closed, and the caller is told that it was not kept.
+import { t } from "./words.js";
 
 const FOLDER = "students";
 const PART = ".part";
@@ -89,10 +90,10 @@ export async function save(name, { size, stream }, { onProgress, signal } = {}) 
   /** @type {FileSystemWritableFileStream | null} */ let out = null;
   let why = "";
   try {
-    if (size !== undefined && (await room()) < size) why = "There is not enough room in this browser's storage.";
+    if (size !== undefined && (await room()) < size) why = t("store.noRoom");
     else out = await (await (await folder(true)).getFileHandle(part, { create: true })).createWritable();
   } catch {
-    why = "This browser's storage is blocked.";
+    why = t("store.blocked");
   }
   /** @type {BlobPart[]} */ const rest = [];
   let loaded = 0;
@@ -110,7 +111,7 @@ export async function save(name, { size, stream }, { onProgress, signal } = {}) 
           written += piece.byteLength;
         } catch {
           // Full in the middle of it: what is on disk serves until the page is closed, the rest stays in memory.
-          why = "This browser's storage is full.";
+          why = t("store.full");
           await out.close();
           out = null;
         }
@@ -137,6 +138,6 @@ export async function save(name, { size, stream }, { onProgress, signal } = {}) 
   } catch {
     const blob = await find(part);
     if (!blob) throw Object.assign(new Error("The saved file could not be read back."), { code: "io" });
-    return { blob, kept: false, why: "The file could not be put in its place." };
+    return { blob, kept: false, why: t("store.unplaced") };
   }
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // The words of the page in the language of the person: chosen by a setting, else by the browser's languages. The table of each
 // language is in words/; what a table lacks is said in English. Numbers are written as the language writes them.
+import { DE } from "./words/de.js";
 import { EN } from "./words/en.js";
 
 /** @typedef {{ name: string, dir: "ltr" | "rtl", words: Record<string, string | Partial<Record<Intl.LDMLPluralRule, string>>> }} Table */
@@ -8,6 +9,7 @@ import { EN } from "./words/en.js";
 /** @type {Record<string, Table>} */
 export const TABLES = {
   en: { name: "English", dir: "ltr", words: EN },
+  de: { name: "Deutsch", dir: "ltr", words: DE },
 };
 
 const MEMORY = "understudy.language";

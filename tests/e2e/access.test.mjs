@@ -69,6 +69,22 @@ describe("the page for everybody", () => {
     await page.click("#probe");
     await page.waitForFunction(() => document.querySelectorAll("#probe-results li").length === 6);
     await audit(page, "everything of the panel", found);
+    await openAll(page, false);
+    await page.setInputFiles("#attach-file", { name: "note.txt", mimeType: "text/plain", buffer: Buffer.from("A line.") });
+    await page.waitForSelector("#attached li");
+    await ask(page, "What is in it?");
+    await openAll(page);
+    await page.setInputFiles("#attach-file", { name: "more.txt", mimeType: "text/plain", buffer: Buffer.from("More.") });
+    await page.waitForSelector("#attached li");
+    await audit(page, "files in the prompt", found);
+    await page.click("#erase");
+    await page.waitForSelector("#erase-dialog[open]");
+    await audit(page, "before erasing", found);
+    await page.keyboard.press("Escape");
+    await page.click("#show-prompt");
+    await page.waitForSelector("#prompt-dialog[open]");
+    await audit(page, "the prompt", found);
+    await page.keyboard.press("Escape");
     for (const name of ["panel", "chats"]) {
       await page.setViewportSize({ width: 360, height: 800 });
       await page.click(`#${name}-toggle`);

@@ -30,6 +30,29 @@ describe("the page's look", () => {
     });
   }
 
+  test("is mirrored where the language is written from right to left", async () => {
+    const page = await site.open({ hash: "#gpu=off" });
+    await ask(page, "A rather long message with averyveryveryveryveryveryveryveryveryveryveryveryveryveryverylongword in it.");
+    await page.evaluate(() => (document.documentElement.dir = "rtl"));
+    await page.evaluate(() => document.querySelectorAll("#panel details").forEach((node) => (node.open = true)));
+    for (const width of [320, 1280]) {
+      await page.setViewportSize({ width, height: 700 });
+      const over = await page.evaluate(() => ["#panel", "#messages", "#chats"].map((id) => document.querySelector(id)).filter((node) => node.checkVisibility())
+        .concat(document.documentElement).filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.id || node.tagName));
+      assert.deepEqual(over, [], `${width} px`);
+    }
+    const sides = await page.evaluate(() => Object.fromEntries(["#chats", "#panel", ".turn.user .body", ".turn.assistant .copy", "#send", "#prompt"].map((name) => {
+      const { left, right } = document.querySelector(name).getBoundingClientRect();
+      return [name, (left + right) / 2];
+    })));
+    assert.ok(sides["#chats"] > sides["#panel"], "the chats stand at the beginning of a line, the panel at its end");
+    assert.ok(sides["#send"] < sides["#prompt"], "and so do the parts of the message box");
+    assert.ok(sides[".turn.user .body"] < sides[".turn.assistant .copy"], "questions stand at the end, answers at the beginning");
+    // What the engine says and the Teach view keep their direction.
+    assert.equal(await page.evaluate(() => getComputedStyle(document.getElementById("teach")).direction), "ltr");
+    await page.context().close();
+  });
+
   test("has one h1, landmarks, names for every control, and unique ids", async () => {
     const page = await site.open();
     const found = await page.evaluate(() => {

@@ -170,6 +170,15 @@ describe("a new version", () => {
     await page.context().close();
   });
 
+  test("on the server does not mix with the one that is open", async () => {
+    const page = await site.open(ALLOWED);
+    await ready(page);
+    writeFileSync(join(folder, "www/samples/desk-sharegpt.jsonl"), "{}");
+    const why = await page.evaluate(() => window.understudy.Understudy.blob("www/samples/desk-sharegpt.jsonl").then(() => "came", (error) => error.message));
+    assert.match(why, /409/);
+    await page.context().close();
+  });
+
   test("that arrives damaged is not installed, and the page goes on", async () => {
     const page = await site.open(ALLOWED);
     await ready(page);

@@ -241,6 +241,7 @@ describe("ways out", () => {
         const path = to.replace("?", "/");
         for (const rel of ["stylesheet", "prefetch", "modulepreload"]) document.head.append(Object.assign(document.createElement("link"), { rel, href: path }));
         await import(path).catch(() => {});
+        await import(to.replace("/x.js", "/%zz")).catch(() => {});
         for (const task of ["rest", "state", path, "constructor"]) navigator.serviceWorker.controller.postMessage({ task, url: path, path }, [new MessageChannel().port2]);
       }, to), context);
       judge(t, "own", result);
