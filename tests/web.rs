@@ -4,8 +4,9 @@
 use understudy::error::Error;
 use understudy::format::BlockType;
 use understudy::format::source::Bytes;
+use understudy::gpu::kernels::Kinds;
 use understudy::gpu::{Gpu, GpuOptions, cases};
-use understudy::model::Sampling;
+use understudy::model::{CacheType, Sampling};
 use understudy::student::{Prompt, Request, Student};
 use understudy::text::template::Message;
 use wasm_bindgen::JsValue;
@@ -42,7 +43,9 @@ async fn answer(gpu: Option<&Gpu>) -> String {
 async fn kernels_answer_as_known_in_the_browser() {
     let gpu = meet().await;
     console_log!("{}", gpu.words());
-    assert_eq!(cases::self_test(&gpu, &BlockType::ALL).await, Ok(()));
+    let weights = BlockType::ALL.map(|t| Kinds::from(Some(t)));
+    let kinds = [weights.as_slice(), &CacheType::ALL.map(Kinds::from)].concat();
+    assert_eq!(cases::self_test(&gpu, &kinds).await, Ok(()));
 }
 
 #[wasm_bindgen_test]
@@ -53,10 +56,9 @@ async fn kernels_answer_as_known_on_default_limits() {
     })
     .await
     .expect("an adapter");
-    assert_eq!(
-        cases::self_test(&gpu, &[BlockType::Q8_0, BlockType::Q4_K]).await,
-        Ok(())
-    );
+    let [first, second] = [BlockType::Q8_0, BlockType::Q4_K].map(|t| Some(t).into());
+    let kinds = [first, second, CacheType::F32.into(), CacheType::Q8.into()];
+    assert_eq!(cases::self_test(&gpu, &kinds).await, Ok(()));
 }
 
 #[wasm_bindgen_test]

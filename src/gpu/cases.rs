@@ -862,11 +862,11 @@ pub async fn run(gpu: &Gpu, pipelines: &mut Pipelines, case: &Case) -> Result<f6
     Ok(worst)
 }
 
-/// Runs a small known-answer case of every kernel that answers need, with the decoders of `block_types`.
+/// Runs a small known-answer case of every kernel that answers need, with what reads the weights and the caches of `kinds`.
 ///
 /// Errors: the first wrong answer, in words.
-pub async fn self_test(gpu: &Gpu, block_types: &[BlockType]) -> Result<()> {
-    run_all(gpu, &chat_answers(gpu, block_types)).await
+pub async fn self_test(gpu: &Gpu, kinds: &[Kinds]) -> Result<()> {
+    run_all(gpu, &chat_answers(gpu, kinds)).await
 }
 
 /// Runs cases until one fails.
@@ -884,7 +884,7 @@ pub async fn run_all(gpu: &Gpu, cases: &[Case]) -> Result<()> {
 }
 
 /// A small case of each kernel that answers need.
-fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
+fn chat_answers(gpu: &Gpu, kinds: &[Kinds]) -> Vec<Case> {
     let shape = Heads {
         heads: 4,
         kv_heads: 2,
@@ -934,14 +934,14 @@ fn chat_answers(gpu: &Gpu, block_types: &[BlockType]) -> Vec<Case> {
         ),
         adjust(12, 300, 70),
     ];
-    for cache_type in CacheType::ALL {
+    for cache_type in kinds.iter().filter_map(|kinds| kinds.cache) {
         cases.push(rope_append(3, shape, 5, 2, 0, cache_type, lanes));
         cases.push(attend(4, shape, plain, 20, 1, 4, 2, 1, cache_type));
         cases.push(attend(5, shape, plain, 3, 9, 1, 2, 4, cache_type));
         cases.push(attend(10, shape, windowed, 20, 5, 1, 2, 4, cache_type));
     }
     cases.extend(recurrent::known_answers(lanes));
-    for (i, &block_type) in block_types.iter().enumerate() {
+    for (i, block_type) in kinds.iter().filter_map(|kinds| kinds.weights).enumerate() {
         let seed = 100 + i as u64;
         cases.push(embed(seed, block_type, 5, 256, 3, 0));
         cases.push(matvec(

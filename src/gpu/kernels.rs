@@ -268,6 +268,20 @@ pub struct Kinds {
     pub cache: Option<CacheType>,
 }
 
+impl Kinds {
+    /// What a device that was just met is asked for: what the other kernels are tried with as well.
+    pub const FIRST: [Self; 2] = [
+        Self {
+            weights: Some(BlockType::Q8_0),
+            cache: None,
+        },
+        Self {
+            weights: None,
+            cache: Some(CacheType::F32),
+        },
+    ];
+}
+
 impl From<Option<BlockType>> for Kinds {
     fn from(weights: Option<BlockType>) -> Self {
         Self { weights, cache: None }

@@ -10,6 +10,7 @@ use crate::format::adapter::{Adapter, Base};
 use crate::format::provenance::Provenance;
 use crate::format::source::Source;
 use crate::format::{BlockType, Gguf};
+use crate::gpu::kernels::Kinds;
 use crate::gpu::{Gpu, GpuOptions, Tier, cases};
 use crate::model::Plan;
 use crate::model::memory::{Fit, Held};
@@ -188,7 +189,7 @@ pub struct Runner {
     /// Empty while a call works on it: a second call then gets [`Error::Busy`] instead of waiting inside.
     student: RefCell<Option<Student>>,
     working: Cell<bool>,
-    checked: RefCell<Vec<BlockType>>,
+    checked: RefCell<Vec<Kinds>>,
 }
 
 /// Marks the runner as working until it is dropped.
@@ -270,14 +271,14 @@ fn plainer_tiers(tier: Tier) -> Vec<Tier> {
 }
 
 /// The device with the fullest tier whose kernels answer as known; what was left out goes to `notes`.
-async fn trusted(gpu: Gpu, types: &[BlockType], notes: &mut Vec<String>) -> Option<Gpu> {
+async fn trusted(gpu: Gpu, kinds: &[Kinds], notes: &mut Vec<String>) -> Option<Gpu> {
     for tier in plainer_tiers(gpu.tier()) {
         let candidate = if tier == gpu.tier() {
             gpu.clone()
         } else {
             gpu.plainer(tier)
         };
-        match cases::self_test(&candidate, types).await {
+        match cases::self_test(&candidate, kinds).await {
             Ok(()) => return Some(candidate),
             Err(error) => notes.push(format!("With {} the self-test failed: {error}", tier.words())),
         }
@@ -299,7 +300,7 @@ async fn meet(options: &CreateOptions, all: bool, notes: &mut Vec<String>) -> Op
     };
     match Gpu::meet(&wanted).await {
         Ok(met) => {
-            let gpu = trusted(met, &[BlockType::Q8_0], notes).await;
+            let gpu = trusted(met, &Kinds::FIRST, notes).await;
             if gpu.is_none() {
                 notes.push("No kernel variant could be trusted: the CPU engine has taken over.".into());
             }
@@ -363,7 +364,7 @@ impl Runner {
             notes: RefCell::new(notes),
             student: RefCell::new(None),
             working: Cell::new(false),
-            checked: RefCell::new(vec![BlockType::Q8_0]),
+            checked: RefCell::new(Kinds::FIRST.to_vec()),
         })
     }
 
@@ -456,22 +457,24 @@ impl Runner {
         };
         tell(0, source.size(), "header")?;
         if let Some(gpu) = self.gpu() {
-            // Decoders of block types that this device has not answered for yet.
+            // Types of weights and caches that this device has not answered for yet.
             let header = Header::read(&source, Some(&gpu), checked).await?;
             let mut types: Vec<BlockType> = header.plan.matrices.iter().map(|m| m.block_type).collect();
             types.sort_by_key(|t| t.ggml());
             types.dedup();
-            types.retain(|t| !self.checked.borrow().contains(t));
-            if !types.is_empty() {
+            let mut kinds: Vec<Kinds> = types.into_iter().map(|t| Some(t).into()).collect();
+            kinds.push(header.fit.cache_type.into());
+            kinds.retain(|kind| !self.checked.borrow().contains(kind));
+            if !kinds.is_empty() {
                 let mut notes = Vec::new();
-                let candidate = trusted(gpu.clone(), &types, &mut notes).await;
+                let candidate = trusted(gpu.clone(), &kinds, &mut notes).await;
                 gpu.check()?;
                 if candidate.is_none() {
                     notes.push("No kernel variant could be trusted: the CPU engine has taken over.".into());
                 }
                 self.notes.borrow_mut().extend(notes);
                 *self.gpu.borrow_mut() = candidate;
-                self.checked.borrow_mut().extend(types);
+                self.checked.borrow_mut().extend(kinds);
             }
         }
         let gpu = self.gpu();

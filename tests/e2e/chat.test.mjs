@@ -56,6 +56,89 @@ describe("the page", () => {
     await page.context().close();
   });
 
+  test("knows after a reload what it has read, until a new chat is begun", async () => {
+    const page = await site.open();
+    await ask(page, "Remember this.");
+    const kept = () => page.evaluate(async () => {
+      const root = await navigator.storage.getDirectory();
+      const names = [];
+      for await (const name of (await root.getDirectoryHandle("conversations", { create: true })).keys()) if (/^[0-9a-f]{64}$/.test(name)) names.push(name);
+      return names.length;
+    });
+    const wait = async (count) => {
+      for (let tries = 0; (await kept()) !== count; tries++) {
+        assert.ok(tries < 300, `${count} conversations are kept`);
+        await page.waitForTimeout(200);
+      }
+    };
+    await wait(1);
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    // The page's own next question, which waits until what was read is back: what it was told of it.
+    await page.evaluate(() => {
+      const { completions } = window.understudy.student.chat;
+      const { create } = completions;
+      completions.create = (...args) => {
+        const stream = create(...args);
+        const chunks = async function* () {
+          for await (const chunk of stream) {
+            if (chunk.usage) window.usage = chunk.usage;
+            yield chunk;
+          }
+        };
+        return { stop: () => stream.stop(), [Symbol.asyncIterator]: chunks };
+      };
+    });
+    await ask(page, "And this.");
+    const { cached_tokens: cached, prompt_tokens: all } = await page.evaluate(() => window.usage);
+    assert.ok(cached > all / 2, `${cached} of ${all} tokens were known`);
+    await page.click("#new-chat");
+    await wait(0);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test("takes the types of the cache, and says when the context is full", async () => {
+    const page = await site.open();
+    const said = await page.evaluate(async () => {
+      const { Understudy } = window.understudy;
+      const all = [];
+      for (const cache of ["f32", "f16", "q8"]) {
+        const student = await Understudy.load("students/understudy-pip.gguf", { context: 128, cache });
+        const body = { messages: [{ role: "user", content: "Hello! Who are you?" }], temperature: 0, max_tokens: 16 };
+        const first = await student.chat.completions.create(body);
+        const state = await student.saveState();
+        const again = await student.chat.completions.create(body);
+        const restored = await student.restoreState(state);
+        const full = await student.chat.completions.create({ ...body, max_tokens: undefined, ignore_eos: true });
+        const torn = await student.restoreState(state.slice(1)).catch(({ code }) => code);
+        const { words, cache_type, cache_bytes } = student.info();
+        all.push({ text: first.choices[0].message, same: again.choices[0].message, restored, used: first.context.used, full: [full.choices[0].finish_reason, full.context], torn, words, cache_type, cache_bytes });
+        await student.close();
+      }
+      return { all, refused: await Understudy.load("students/understudy-pip.gguf", { cache: "q4" }).catch(({ code }) => code) };
+    });
+    for (const { text, same, restored, used, full, torn, words, cache_type } of said.all) {
+      assert.deepEqual(same, text);
+      assert.equal(restored, used);
+      assert.deepEqual(full, ["length", { used: 127, size: 128 }]);
+      assert.equal(torn, "state");
+      assert.ok(words.includes(`for 128 tokens in ${cache_type}`), words);
+    }
+    assert.deepEqual(said.all.map(({ cache_type }) => cache_type), ["f32", "f16", "q8"]);
+    assert.ok(said.all[0].cache_bytes === 2 * said.all[1].cache_bytes && said.all[1].cache_bytes > said.all[2].cache_bytes);
+    assert.equal(said.refused, "bad-request");
+    // In the page: a context that the first answer fills.
+    await page.evaluate(() => (document.getElementById("settings").open = true));
+    await page.fill("#temperature", "0");
+    await page.fill("#context", "64");
+    await page.press("#context", "Tab");
+    await page.waitForFunction(() => window.understudy.student.info().context === 64);
+    await ask(page, "Tell me a story about a fox named Mia.");
+    await page.waitForSelector('.notice[data-code="context-full"]');
+    await page.context().close();
+  });
+
   test("makes no request during a chat, and chats on when the server is gone", async () => {
     const own = await stage();
     const page = await own.open();

@@ -6,7 +6,7 @@ use understudy::cpu::rope_append::Heads;
 use understudy::distill::Objective;
 use understudy::format::BlockType;
 use understudy::gpu::cases::{self, Case, Extras, recurrent, teach};
-use understudy::gpu::kernels::Kernel;
+use understudy::gpu::kernels::{Kernel, Kinds};
 use understudy::gpu::pipelines::Pipelines;
 use understudy::model::{CacheType, Mixing, QkNorm, Recurrent, RopeStyle, Sampling};
 
@@ -718,7 +718,9 @@ fn known_answers_of_training_on_every_tier() {
 fn self_test_passes_on_every_tier() {
     for options in tiers() {
         let Some(gpu) = meet("self_test", options) else { return };
-        let result = pollster::block_on(cases::self_test(&gpu, &BLOCK_TYPES));
+        let weights = BLOCK_TYPES.iter().map(|t| Kinds::from(Some(*t)));
+        let kinds: Vec<Kinds> = weights.chain(CacheType::ALL.map(Kinds::from)).collect();
+        let result = pollster::block_on(cases::self_test(&gpu, &kinds));
         assert_eq!(result, Ok(()), "{}", gpu.words());
     }
 }
