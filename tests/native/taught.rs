@@ -4,7 +4,7 @@
 use crate::gpu_trainer::{lesson, meet, plan, stirred, trainer_of, with_examples};
 use crate::kit;
 use crate::oracle::{apart, shape};
-use crate::teaching::exchanged;
+use crate::teaching::changed;
 use pollster::block_on;
 use understudy::cpu::trainer::Trainer;
 use understudy::distill::Objective;
@@ -41,17 +41,12 @@ fn every_architecture_is_taught_on_the_gpu() {
     let room = Room { rows: 160, named: 8 };
     let objective = Objective::default();
     let mut failed = Vec::new();
+    let read = |name: &str| std::fs::read(kit.join(format!("models/{name}.gguf"))).unwrap();
     let mut files: Vec<(&str, Vec<u8>)> = MODELS
         .iter()
-        .map(|model| {
-            (
-                *model,
-                std::fs::read(kit.join(format!("models/{model}-Q8_0.gguf"))).unwrap(),
-            )
-        })
+        .map(|name| (*name, read(&format!("{name}-Q8_0"))))
         .collect();
-    let hybrid = files.iter().find(|(model, _)| *model == "granite4h").unwrap();
-    files.push(("granite4h, exchanged", exchanged(&hybrid.1)));
+    files.extend(changed(read));
     for (model, file) in files {
         let mut trainer = trainer_of(&gpu, &file, &shape(4, 8.0), room, 80);
         let vocabulary = plan(&file).config.vocabulary as u32;

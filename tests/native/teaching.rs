@@ -46,36 +46,49 @@ const SHORT: usize = 20;
 /// More than a chunk of the runner's with a window, so that its rings have gone round.
 const LONG: usize = 81;
 
-/// The students by name; and granite4h with its two layers exchanged, because in the kit's nothing is trained below its Mamba 2.
+/// The students by name, and [`changed`].
 fn students() -> Option<Vec<(&'static str, Vec<u8>)>> {
     let kit = kit::kit_dir()?;
     let read = |name: &str| std::fs::read(kit.join(format!("models/{name}.gguf"))).unwrap();
     let mut all: Vec<_> = MODELS.iter().map(|name| (*name, read(name))).collect();
-    all.push(("granite4h, exchanged", exchanged(&read("granite4h-Q8_0"))));
+    all.extend(changed(read));
     Some(all)
 }
 
-/// A granitehybrid student of two layers with these in the other order.
-pub(crate) fn exchanged(file: &[u8]) -> Vec<u8> {
+/// granite4h with its two layers exchanged, because in the kit's nothing is trained below its Mamba 2; and gemma2 with caps that its
+/// scores and logits come near to.
+pub(crate) fn changed(read: impl Fn(&str) -> Vec<u8>) -> [(&'static str, Vec<u8>); 2] {
+    let heads = Value::Array(Array::I32(vec![2, 0]));
+    let exchange = |name: &str| match name.split_at(6.min(name.len())) {
+        ("blk.0.", rest) => format!("blk.1.{rest}"),
+        ("blk.1.", rest) => format!("blk.0.{rest}"),
+        _ => name.to_owned(),
+    };
+    let keys = [("granitehybrid.attention.head_count_kv", heads)];
+    let caps = [
+        ("gemma2.attn_logit_softcapping", Value::F32(0.5)),
+        ("gemma2.final_logit_softcapping", Value::F32(2.0)),
+    ];
+    [
+        ("granite4h, exchanged", with(&read("granite4h-Q8_0"), &keys, exchange)),
+        ("gemma2, capped", with(&read("gemma2-Q8_0"), &caps, str::to_owned)),
+    ]
+}
+
+/// A student with some keys set, and its tensors under the names that `name` gives.
+fn with(file: &[u8], keys: &[(&str, Value)], name: impl Fn(&str) -> String) -> Vec<u8> {
     let gguf = Gguf::from_bytes(file).unwrap();
     let mut writer = Writer::new();
-    for (key, value) in gguf.metadata.iter() {
-        let value = match value {
-            Value::Array(Array::I32(heads)) if key.ends_with("head_count_kv") => {
-                Value::Array(Array::I32(heads.iter().rev().copied().collect()))
-            }
-            other => other.clone(),
-        };
-        writer.set(key, value);
+    let kept = gguf
+        .metadata
+        .iter()
+        .filter(|(key, _)| keys.iter().all(|(own, _)| own != key));
+    for (key, value) in kept.chain(keys.iter().map(|(key, value)| (*key, value))) {
+        writer.set(key, value.clone());
     }
     for tensor in &gguf.tensors {
-        let name = match tensor.name.split_at(6.min(tensor.name.len())) {
-            ("blk.0.", rest) => format!("blk.1.{rest}"),
-            ("blk.1.", rest) => format!("blk.0.{rest}"),
-            _ => tensor.name.clone(),
-        };
         let bytes = file[tensor.offset as usize..(tensor.offset + tensor.bytes) as usize].to_vec();
-        writer.tensor(name, &tensor.shape, tensor.block_type().unwrap(), bytes);
+        writer.tensor(name(&tensor.name), &tensor.shape, tensor.block_type().unwrap(), bytes);
     }
     writer.to_bytes()
 }
@@ -485,7 +498,7 @@ fn the_seven_matrices_are_found_wherever_a_layer_has_them() {
         }
     }
     // Where the taught layers have none of what is wanted there is nothing to teach.
-    let (_, file) = students.last().unwrap();
+    let (_, file) = students.iter().find(|(name, _)| name.ends_with("exchanged")).unwrap();
     let nothing = Shape {
         modules: vec!["attn_q".into()],
         last_layers: Some(1),

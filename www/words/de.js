@@ -65,6 +65,8 @@ export const DE = {
   "answer.waits": "Die Antwort beginnt, sobald der Student geladen ist.",
   "answer.done": "Antwort fertig.",
   "answer.limit": "Die Antwort hat ihr Limit erreicht.",
+  "answer.full": "Der Kontext ist voll, darum endet die Antwort hier.",
+  "answer.full.hint": "Beginnen Sie einen neuen Chat, oder stellen Sie einen längeren Kontext ein.",
   "stopping": "Hält an.",
   "stopped": "Angehalten.",
   "noStudent": "Es ist kein Student geöffnet.",
