@@ -449,12 +449,11 @@ export class Conversation {
     if (last?.context && reply.stats) this.meter.show(last.context.used, last.context.size, t("stats.rate", { rate: rate(reply.stats.perSecond) }));
     if (known && known.code !== "aborted") {
       say("");
-      complain(known);
-      return;
+      return void complain(known);
     }
-    const full = last?.finish === "length" && last.context.used + 1 >= last.context.size;
-    if (full) notice("warning", t("answer.full"), { hint: t("answer.full.hint"), code: "context-full" });
-    say(t(known || stopped ? "stopped" : full ? "answer.full" : last?.finish === "length" ? "answer.limit" : "answer.done"));
+    const full = last?.finish === "length" && last.context && last.context.used + 1 >= last.context.size;
+    if (full) notice("warning", t("context.full"), { hint: t("context.full.hint"), code: "context-full" });
+    say(t(known || stopped ? "stopped" : full ? "context.full.said" : last?.finish === "length" ? "answer.limit" : "answer.done"));
     if (!known && last?.context) this.host.recall.soon(last.context.used);
   }
 

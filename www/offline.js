@@ -52,6 +52,7 @@ export class Offline {
   constructor(host) {
     this.host = host;
     this.announced = false;
+    at("offline-rest").textContent = t("offline.rest", { size: size(0) });
     at("offline-rest").addEventListener("click", () => this.rest());
     navigator.serviceWorker?.addEventListener("message", ({ data }) => {
       if (data?.understudy === "refused") host.counter.refuse(data.url);

@@ -139,6 +139,60 @@ describe("chats", () => {
     await page.context().close();
   });
 
+  test("keep what there is of an answer when the page is closed in the middle of it", async () => {
+    const page = await short(site);
+    await page.evaluate(() => {
+      const chunk = (content) => ({ choices: [{ index: 0, delta: { content }, finish_reason: null }] });
+      window.understudy.student.chat.completions.create = () => ({
+        stop() {},
+        async *[Symbol.asyncIterator]() {
+          for (;;) {
+            yield chunk("word ");
+            await new Promise((resolve) => setTimeout(resolve, 100));
+          }
+        },
+      });
+    });
+    await page.fill("#prompt", "Go on and on.");
+    await page.press("#prompt", "Enter");
+    await page.waitForFunction(() => document.querySelector(".turn.assistant .body")?.textContent.split(" ").length > 30);
+    await page.reload();
+    await page.waitForSelector(".turn.assistant .foot");
+    assert.match(await page.locator(".turn.assistant .body").innerText(), /^(word ?){5}/);
+    assert.match(await page.locator(".turn.assistant .stats").innerText(), /broke off/);
+    assert.equal(await page.locator("#continue-answer").isVisible(), true);
+    assert.equal(await page.inputValue("#prompt"), "");
+    // A question without a word of an answer goes back into the box.
+    await page.waitForSelector("html[data-ready]");
+    await page.evaluate(() => (window.understudy.student.chat.completions.create = () => ({ stop() {}, async *[Symbol.asyncIterator]() { await new Promise(() => {}); } })));
+    await page.click("#new-chat");
+    await page.fill("#prompt", "Unheard.");
+    await page.press("#prompt", "Enter");
+    await page.waitForTimeout(500);
+    await page.reload();
+    await page.waitForFunction(() => document.getElementById("prompt").value === "Unheard.");
+    assert.equal(await page.locator(".turn").count(), 0);
+    await listed(page, 1);
+    await page.context().close();
+  });
+
+  test("say so when the context is full, and how to go on", async () => {
+    const page = await short(site);
+    await page.evaluate(() => (document.getElementById("settings").open = true));
+    const size = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      return 16 * Math.ceil(((await student.count([{ role: "user", content: "Tell me a story about a fox named Mia." }])) + 4) / 16);
+    });
+    await page.fill("#max_tokens", "");
+    await page.fill("#context", String(size));
+    await page.dispatchEvent("#context", "change");
+    await page.waitForFunction((size) => window.understudy.student.info().context === size, size);
+    await ask(page, "Tell me a story about a fox named Mia.");
+    await page.waitForSelector('.notice[data-code="context-full"]');
+    assert.match(await page.locator('.notice[data-code="context-full"]').innerText(), /context is full.*new chat/s);
+    await page.context().close();
+  });
+
   test("go out as JSON and as Markdown, and come back the same", async () => {
     const page = await short(site);
     const said = await ask(page, "Line one.\n## You\n\\## Student\n\nLast line.");
