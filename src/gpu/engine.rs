@@ -6,6 +6,7 @@
 //! can be in flight before the first is read back, four bytes each.
 
 mod sampler;
+mod state;
 
 use self::sampler::Sampler;
 use super::State;
@@ -22,7 +23,6 @@ use crate::format::repack::groups;
 use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
-use crate::model::state::{Mark, Shape, Words};
 use crate::model::{
     Activation, Adjustment, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step,
 };
@@ -882,49 +882,6 @@ impl Engine {
         } else {
             0
         }
-    }
-
-    /// How it keeps a conversation.
-    pub fn shape(&self) -> Shape {
-        let (plan, chunk) = (&self.maker.plan, CHUNK.min(self.context));
-        Shape::new(plan, self.context, chunk, self.maker.cache_type, true)
-    }
-
-    /// How far the conversation has come whose first `tokens` tokens are wanted.
-    pub fn mark(&self, tokens: usize) -> Mark {
-        Mark {
-            tokens,
-            written: self.written,
-            kept: self.maker.carried.kept(tokens),
-        }
-    }
-
-    /// Appends what it keeps of the first `tokens` tokens, which [`Engine::resume`] gave, as [`Shape`] has it.
-    pub async fn save(&mut self, tokens: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.settle().await?;
-        let (shape, mark) = (self.shape(), self.mark(tokens));
-        for (cache, (k, v)) in self.maker.caches.iter().enumerate() {
-            let bytes = 4 * shape.held(cache, mark) as u64;
-            out.extend(self.gpu.read(k, bytes).await?);
-            out.extend(self.gpu.read(v, bytes).await?);
-        }
-        self.maker.carried.save(&self.gpu, tokens, out).await
-    }
-
-    /// Takes a conversation up that an engine of this [`Shape`] has saved.
-    pub async fn restore(&mut self, mark: Mark, mut words: Words<'_>) -> Result<()> {
-        self.settle().await?;
-        let shape = self.shape();
-        for (cache, (k, v)) in self.maker.caches.iter().enumerate() {
-            let held = shape.held(cache, mark);
-            self.gpu.write(k, 0, words.take(held));
-            self.gpu.write(v, 0, words.take(held));
-        }
-        self.maker
-            .carried
-            .restore(&self.gpu, mark.tokens, mark.kept, &mut words);
-        (self.submitted, self.written) = (mark.tokens, mark.written);
-        Ok(())
     }
 
     /// Runs `tokens` from `position` on, which [`Engine::resume`] gave, and draws the token that follows them.
