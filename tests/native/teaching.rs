@@ -206,6 +206,9 @@ struct Half {
     half: usize,
 }
 
+/// What some halves are moved by.
+type Direction = Vec<(Half, Vec<f32>)>;
+
 fn values(trainer: &mut Trainer, at: Half) -> &mut Vec<f32> {
     let pair = &mut trainer.pairs[at.pair].pair;
     if at.half == 0 { &mut pair.a } else { &mut pair.b }
@@ -242,7 +245,7 @@ fn along(gradients: &[[Vec<f32>; 2]], directions: &[(Half, Vec<f32>)]) -> f64 {
 ///
 /// Along a half all entries count, with their signs by the gradient's and their sizes by chance: a wrong entry is not made up
 /// for by another, and the slope is far above what rounding hides. The last is a direction of all pairs at once, by chance alone.
-fn directions(trainer: &Trainer, plan: &Plan) -> Vec<(String, Vec<(Half, Vec<f32>)>)> {
+fn directions(trainer: &Trainer, plan: &Plan) -> Vec<(String, Direction)> {
     // The lowest of each kind: most lies between it and the loss.
     let mut chosen: BTreeMap<(String, &str), usize> = BTreeMap::new();
     for (i, trained) in trainer.pairs.iter().enumerate() {
