@@ -10,7 +10,7 @@ use crate::cpu::{Weights, combine, embed, matmul, rms_norm, swiglu};
 use crate::cpu::{delta_net, gated_norm, mamba2, short_conv, sigmoid_gate};
 use crate::error::Result;
 use crate::format::source::Source;
-use crate::model::{CacheType, CacheId, Linear, MatrixId, Mixing, Plan, Slot, Step};
+use crate::model::{CacheId, CacheType, Linear, MatrixId, Mixing, Plan, Slot, Step};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -216,11 +216,20 @@ impl Trainer {
                 let mut turned = Turned::zeros(&heads, count);
                 let Turned { query, keys, values } = &mut turned;
                 let qkv = rows.get(Slot::Qkv);
-                rope(heads, 0, qkv, gains, c.norm_epsilon, turns, query, |is_key, t, head, from| {
-                    let to = (t * heads.kv_heads + head) * heads.head_dim;
-                    let all = if is_key { &mut *keys } else { &mut *values };
-                    all[to..to + heads.head_dim].copy_from_slice(from);
-                });
+                rope(
+                    heads,
+                    0,
+                    qkv,
+                    gains,
+                    c.norm_epsilon,
+                    turns,
+                    query,
+                    |is_key, t, head, from| {
+                        let to = (t * heads.kv_heads + head) * heads.head_dim;
+                        let all = if is_key { &mut *keys } else { &mut *values };
+                        all[to..to + heads.head_dim].copy_from_slice(from);
+                    },
+                );
                 rows.turned = Rc::new(turned);
             }
             Step::Attend { cache } => {
