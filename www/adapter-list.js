@@ -78,7 +78,7 @@ export class AdapterList {
     return adapter;
   }
 
-  /** What was learned here: attached, and kept. @param {string} name @param {{ gguf: Blob, peft: Blob, card: any }} files @param {any} adapter as it is attached already */
+  /** What was learned here: attached, and kept. @param {string} name @param {{ gguf: Blob, peft: Blob | null, card: any }} files @param {any} adapter as it is attached already */
   async keepTaught(name, files, adapter) {
     if (!this.owner) throw new Error("no student is open");
     adapter.details.name = name;

@@ -217,6 +217,7 @@ const work = {
 
   async export(call) {
     const { gguf, peft, card } = await teacher.export(call.args.about);
+    if (!peft) return { gguf: new Blob([gguf]), peft: null, card };
     const files = { "adapter_config.json": [new TextEncoder().encode(peft.config), { level: 6 }], "adapter_model.safetensors": [peft.weights, { level: 0 }] };
     return { gguf: new Blob([gguf]), peft: new Blob([zipSync(files, {})], { type: "application/zip" }), card };
   },

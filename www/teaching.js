@@ -196,7 +196,7 @@ export class Teaching extends EventTarget {
   /**
    * What was learned, as files. It has been read back and compared before this resolves.
    * @param {{ name?: string, base?: string, base_sha256?: string, teacher?: string, terms?: string }} [about]
-   * @returns {Promise<{ gguf: Blob, peft: Blob, card: any }>}
+   * @returns {Promise<{ gguf: Blob, peft: Blob | null, card: any }>}
    */
   async export(about = {}) {
     const { gguf, peft, card } = await this.ask("export", { about: { name: "Adapter", ...about } });
@@ -376,7 +376,7 @@ export class Distillation {
     this.options = options;
     /** @type {any} */ this.report = null;
     /** @type {any} */ this.verdict = null;
-    /** @type {{ gguf: Blob, peft: Blob, card: any } | null} */ this.result = null;
+    /** @type {{ gguf: Blob, peft: Blob | null, card: any } | null} */ this.result = null;
   }
 
   /** The GGUF adapter, for `student.attach`. */

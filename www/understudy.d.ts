@@ -532,8 +532,8 @@ export interface Verdict {
 export interface AdapterFiles {
   /** For `student.attach` and llama.cpp. */
   gguf: Blob;
-  /** A zip of adapter_config.json and adapter_model.safetensors. */
-  peft: Blob;
+  /** A zip of adapter_config.json and adapter_model.safetensors; null where the student's matrices have no names there. */
+  peft: Blob | null;
   /** Provenance, settings, curve and verdict. */
   card: Record<string, unknown>;
 }

@@ -63,6 +63,12 @@ impl Needs {
         // Forwards and backwards of one layer: Burn keeps what each operation read, and its gradient beside it.
         let widths =
             6 * c.hidden + 5 * plan.width(Slot::Qkv) + 3 * plan.width(Slot::Attended) + 6 * plan.width(Slot::GateUp);
+        // Recurrent layers: their projections, and matrices over the tokens of a chunk.
+        let recurrent = c.recurrent.map_or(0, |shape| {
+            6 * (plan.width(Slot::Mixed) + plan.width(Slot::Convolved) + plan.width(Slot::Scanned))
+                + 8 * 64 * shape.heads
+        });
+        let widths = widths.max(recurrent + 6 * c.hidden + 6 * plan.width(Slot::GateUp));
         let attention = 5 * 4 * rows * (c.heads * longest) as u64;
         let chunk = (32u64 << 20)
             .min(4 * c.vocabulary as u64 * rows)

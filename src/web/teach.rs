@@ -673,9 +673,16 @@ impl Teacher {
                 let trained = session.trainer().logits(&ids).await?;
                 let bytes = adapter.to_gguf();
                 let again = Adapter::from_gguf(&bytes)?;
-                let (config, weights) = adapter.to_peft(&base, &name)?;
-                let other = Adapter::from_peft(&config, &weights, &base)?;
-                for read in [&again, &other] {
+                // Some matrices of some students have no name of their own there; the GGUF has all of them.
+                let peft = match adapter.to_peft(&base, &name) {
+                    Err(Error::Adapter { .. }) => None,
+                    files => Some(files?),
+                };
+                let other = match &peft {
+                    Some((config, weights)) => Some(Adapter::from_peft(config, weights, &base)?),
+                    None => None,
+                };
+                for read in [Some(&again), other.as_ref()].into_iter().flatten() {
                     session.trainer().put(read)?;
                     let logits = session.trainer().logits(&ids).await?;
                     if logits != trained {
@@ -684,19 +691,22 @@ impl Teacher {
                     }
                 }
                 session.trainer().put(&adapter)?;
-                Ok((bytes, config, weights, card.to_string()))
+                Ok((bytes, peft, card.to_string()))
             })
             .await?;
-        let (bytes, config, weights, card) = exported;
+        let (bytes, peft_files, card) = exported;
         let set = |object: &Object, key: &str, value: &JsValue| {
             // Setting a property of a fresh object cannot fail.
             let _ = Reflect::set(object, &key.into(), value);
         };
-        let (result, peft) = (Object::new(), Object::new());
-        set(&peft, "config", &config.into());
-        set(&peft, "weights", &Uint8Array::from(weights.as_slice()).into());
+        let result = Object::new();
+        if let Some((config, weights)) = peft_files {
+            let peft = Object::new();
+            set(&peft, "config", &config.into());
+            set(&peft, "weights", &Uint8Array::from(weights.as_slice()).into());
+            set(&result, "peft", &peft);
+        }
         set(&result, "gguf", &Uint8Array::from(bytes.as_slice()).into());
-        set(&result, "peft", &peft);
         set(&result, "card", &js_sys::JSON::parse(&card)?);
         Ok(result.into())
     }
