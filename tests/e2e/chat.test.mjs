@@ -257,7 +257,9 @@ describe("the page", () => {
     });
     const { content } = whole.logprobs;
     assert.ok(content.length > 0 && content.length <= ids.length && content.length >= ids.length - 1);
-    assert.deepEqual(streamed, content);
+    assert.deepEqual(streamed.map(({ bytes }) => bytes), content.map(({ bytes }) => bytes));
+    // The second time the prompt was in the cache, and its last token ran by itself: sums are rounded in another order.
+    for (const [i, { logprob }] of streamed.entries()) assert.ok(Math.abs(logprob - content[i].logprob) < 1e-3);
     for (const { token, bytes, logprob, top_logprobs } of content) {
       // Greedy: the drawn token is the likeliest.
       assert.equal(top_logprobs.length, 2);
