@@ -133,7 +133,8 @@ export interface ToolCall {
 /** "required", or a function by name: the answer is one call. It can be had of students that write calls as JSON. */
 export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
-/** A token with the natural logarithm of its probability. `bytes` may be a part of a character. */
+/** A token with the natural logarithm of its probability. `bytes` are what it adds to the text: perhaps part
+ *  of a character, nothing for a control token. */
 export interface TokenLogprob {
   token: string;
   bytes: number[];

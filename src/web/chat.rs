@@ -178,12 +178,14 @@ struct TokenWords {
 
 impl TokenWords {
     fn new(tokenizer: &Tokenizer, id: u32, logprob: f32) -> Self {
-        let bytes = match tokenizer.piece(id) {
-            [] => tokenizer.token_text(id).unwrap_or_default().as_bytes(),
-            piece => piece,
+        // A control token adds nothing to the text, and is told by its name.
+        let bytes = tokenizer.piece(id);
+        let token = match bytes {
+            [] => tokenizer.token_text(id).unwrap_or_default().to_string(),
+            _ => String::from_utf8_lossy(bytes).into_owned(),
         };
         Self {
-            token: String::from_utf8_lossy(bytes).into_owned(),
+            token,
             bytes: bytes.to_vec(),
             logprob,
             top_logprobs: None,

@@ -340,7 +340,9 @@ describe("the page", () => {
     });
     const { content } = whole.logprobs;
     assert.ok(content.length > 0 && content.length <= ids.length && content.length >= ids.length - 1);
-    assert.deepEqual(streamed, content);
+    assert.deepEqual(streamed.map(({ bytes }) => bytes), content.map(({ bytes }) => bytes));
+    // The second time the prompt was in the cache, and its last token ran by itself: sums are rounded in another order.
+    for (const [i, { logprob }] of streamed.entries()) assert.ok(Math.abs(logprob - content[i].logprob) < 1e-3);
     for (const { token, bytes, logprob, top_logprobs } of content) {
       // Greedy: the drawn token is the likeliest.
       assert.equal(top_logprobs.length, 2);
@@ -351,12 +353,14 @@ describe("the page", () => {
     }
     assert.equal(content.map(({ token }) => token).join("").trim(), whole.message.content.trim());
     const { tokens, token_logprobs, top_logprobs, text_offset } = text.logprobs;
-    assert.equal(tokens.join(""), text.text);
+    // Control tokens have a name, and no place in the text.
+    const visible = tokens.map((token) => (/^<\|.*\|>$/.test(token) ? "" : token));
+    assert.equal(visible.join(""), text.text);
     assert.equal(tokens.length, 6);
     for (const [i, token] of tokens.entries()) {
       assert.equal(Object.keys(top_logprobs[i]).length, 3);
       assert.equal(top_logprobs[i][token], token_logprobs[i]);
-      assert.equal(text_offset[i], [...tokens.slice(0, i).join("")].length);
+      assert.equal(text_offset[i], [...visible.slice(0, i).join("")].length);
     }
     assert.deepEqual(pieces, text_offset);
     await page.context().close();
