@@ -15,7 +15,8 @@ use understudy::format::source::Source;
 use understudy::gpu::{Gpu, GpuOptions};
 use understudy::model::Sampling;
 use understudy::model::random::random_student;
-use understudy::student::{Engine, Student};
+use understudy::student::{Engine, Header, Student};
+use understudy::text::grammar::{Constraint, Format, Vocabulary};
 
 /// Tokens of the prompt, and tokens decoded behind it.
 const PROMPT: usize = 128;
@@ -99,6 +100,37 @@ fn measure(name: &str, runner: &str, path: &Path, gpu: Option<&Gpu>) -> Result<V
     Ok(rows)
 }
 
+/// What a form costs beside a token: the mask of the tokens that may come, and taking the one that came.
+fn form(name: &str, path: &Path) -> Result<Vec<Value>, Failure> {
+    let source = FileSource::open(&path.to_string_lossy())?;
+    let header = pollster::block_on(Header::read(&source, None, None))?;
+    let started = Instant::now();
+    let vocabulary = Vocabulary::new(&header.tokenizer, header.plan.config.vocabulary)?;
+    let ready = started.elapsed().as_secs_f64();
+    let schema = json!({ "type": "object", "required": ["name", "age", "tags"], "additionalProperties": false, "properties": {
+        "name": { "type": "string" },
+        "age": { "type": "integer", "minimum": 0, "maximum": 150 },
+        "tags": { "type": "array", "items": { "enum": ["red", "green", "blue"] } },
+    }});
+    let answer = r#"{"name": "Nora of the long shore", "age": 31, "tags": ["green", "blue", "green"]}"#;
+    let ids = header.tokenizer.encode(answer, false, false)?;
+    let started = Instant::now();
+    let turns = 50;
+    for _ in 0..turns {
+        let mut constraint = Constraint::new(&vocabulary, &Format::JsonSchema(schema.clone()))?;
+        for id in &ids {
+            constraint.mask()?;
+            constraint.advance(*id)?;
+        }
+    }
+    let each = started.elapsed().as_secs_f64() / (turns * ids.len()) as f64;
+    let row = |measure: &str, unit: &str, value: f64| json!({ "runner": "native CPU", "student": name, "measure": measure, "unit": unit, "value": value });
+    Ok(vec![
+        row("vocabulary for forms", "ms", 1e3 * ready),
+        row("mask of a form", "us/token", 1e6 * each),
+    ])
+}
+
 /// Training beside prefill.
 #[cfg(feature = "teach")]
 mod teach {
@@ -111,7 +143,6 @@ mod teach {
     use understudy::distill::session::Settings;
     use understudy::distill::student::{reserved, share};
     use understudy::gpu::training::Room;
-    use understudy::student::Header;
 
     /// A device, and the bytes of its buffers that are ours and Burn's.
     struct Desk {
@@ -267,6 +298,7 @@ fn answers(random: &[(String, PathBuf)], rows: &mut Rows) -> Result<(), Failure>
         }
         rows.extend(measure(name, "native CPU", path, None)?);
     }
+    rows.extend(form("bundled", &root.join("school/models/understudy-pip.gguf"))?);
     Ok(())
 }
 

@@ -47,7 +47,8 @@ fn main() {
         let arguments = Arguments::parse(&known, &[])?;
         let [model, traces, out] = arguments.positional("MODEL.gguf TRACES.jsonl OUT.gguf")?;
         let source = open_files(model)?;
-        let header = pollster::block_on(Header::read(&source, None, None))?;
+        let mut header = pollster::block_on(Header::read(&source, None, None))?;
+        header.plan.settle_factors(header.plan.config.context);
         let longest = arguments
             .number("longest")?
             .unwrap_or(512)

@@ -20,6 +20,7 @@ fn main() {
                 "temperature",
                 "top-k",
                 "top-p",
+                "typical-p",
                 "min-p",
                 "context",
             ],
@@ -35,6 +36,7 @@ fn main() {
                 temperature: arguments.number("temperature")?.unwrap_or(default.temperature),
                 top_k: arguments.number("top-k")?.unwrap_or(default.top_k),
                 top_p: arguments.number("top-p")?.unwrap_or(default.top_p),
+                typical_p: arguments.number("typical-p")?.unwrap_or(default.typical_p),
                 min_p: arguments.number("min-p")?.unwrap_or(default.min_p),
                 seed: arguments.number("seed")?.unwrap_or(default.seed),
             }
@@ -57,7 +59,7 @@ fn main() {
         let mut started = Instant::now();
         let answer = pollster::block_on(student.generate(&request, |event| {
             match event {
-                Event::Prompt(..) => {}
+                Event::Prompt(..) | Event::Token(..) | Event::Call(_) => {}
                 Event::Text {
                     content,
                     reasoning,
@@ -80,7 +82,7 @@ fn main() {
             "{} prompt tokens, {} answered ({}), {:.1} tokens/s",
             answer.prompt_tokens,
             answer.ids.len(),
-            answer.finish.name(),
+            answer.finish_name(),
             decoded as f64 / seconds.max(1e-9)
         );
         Ok(())

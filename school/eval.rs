@@ -400,7 +400,7 @@ pub fn read_aloud(file: &[u8]) -> Result<Vec<(String, String, String)>> {
 pub fn prompt_ids(student: &Student, messages: &[Message], thinking: Option<bool>) -> Result<Vec<u32>> {
     let prompt = Prompt::Messages(messages.to_vec());
     student
-        .prompt_tokens(&prompt, thinking, None)
+        .prompt_tokens(&prompt, None, thinking, None)
         .map(|(ids, _)| ids)
         .map_err(|e| anyhow!("{e}"))
 }

@@ -3,6 +3,7 @@
 // (state.rows, K); teacher (state.rows, VOCABULARY): its logits, DENSE. stats (state.rows): loss, cross-entropy, divergence, top.
 //   loss = CE (lse z - z_y) + (1 - CE) T^2 sum_b D(p_b, q_b) over the named tokens b and one bucket for all others
 //   dz_j = weight ((1/T) ([named] g_j + [other] g_r q_j / q_r - q_j G)), g_b = dD / d log q_b, G = sum g_b (see cpu::loss)
+// CAP: logits are CAP tanh(z / CAP) first, where it is not 0, and dz is times 1 - (logit / CAP)^2; the teacher's too where TEACHER_CAPPED.
 // Workgroup: one row, once for the maximum, once for the sums, once for the gradient; thread: every WG-th token. f32 sums.
 override VOCABULARY: u32;
 override K: u32 = 1u;
@@ -14,6 +15,8 @@ override CE: f32 = 1.0;
 override TEMPERATURE: f32 = 1.0;
 // 0 one bucket for all others, 1 both sides renormalised, 2 the teacher alone
 override TAIL: u32 = 0u;
+override CAP: f32 = 0.0;
+override TEACHER_CAPPED: bool = false;
 override WG: u32 = 64u;
 
 struct Row {
@@ -59,6 +62,29 @@ fn log_add(a: f32, b: f32) -> f32 {
     return most + log(exp(a - most) + exp(b - most));
 }
 
+// A logit of a head with a cap. The hyperbolic tangent of large numbers is not a number on some devices.
+fn capped(z: f32) -> f32 {
+    if (CAP > 0.0) {
+        return CAP * tanh(clamp(z / CAP, -10.0, 10.0));
+    }
+    return z;
+}
+
+// How a capped logit moves with what was capped.
+fn slope(logit: f32) -> f32 {
+    if (CAP > 0.0) {
+        return 1.0 - (logit / CAP) * (logit / CAP);
+    }
+    return 1.0;
+}
+
+fn teachers(at: u32) -> f32 {
+    if (TEACHER_CAPPED) {
+        return capped(teacher[at]);
+    }
+    return teacher[at];
+}
+
 // A bucket's share of the divergence, and its derivative by log q.
 fn bucket(log_p: f32, log_q: f32) -> vec2<f32> {
     let p = exp(log_p);
@@ -90,10 +116,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let row = rows[r];
     let first = VOCABULARY * r;
-    let zy = z[first + row.wanted];
+    let zy = capped(z[first + row.wanted]);
     let ce = select(CE, 1.0, row.count == 0u);
     let rest = 1.0 - ce;
 
+    if (CAP > 0.0) {
+        // The wanted logit was read before its lane caps it.
+        storageBarrier();
+        for (var j = lane; j < VOCABULARY; j += WG) {
+            z[first + j] = capped(z[first + j]);
+        }
+        storageBarrier();
+    }
     var most = LOW;
     for (var j = lane; j < VOCABULARY; j += WG) {
         most = max(most, z[first + j]);
@@ -103,32 +137,32 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (DENSE) {
         var theirs = LOW;
         for (var j = lane; j < VOCABULARY; j += WG) {
-            theirs = max(theirs, teacher[first + j]);
+            theirs = max(theirs, teachers(first + j));
         }
         theirs = workgroup_max(theirs, lane);
         var sums = vec4<f32>();
         for (var j = lane; j < VOCABULARY; j += WG) {
             let own = z[first + j] - most;
-            sums += vec4<f32>(exp(own), exp(own / TEMPERATURE), exp((teacher[first + j] - theirs) / TEMPERATURE), 0.0);
+            sums += vec4<f32>(exp(own), exp(own / TEMPERATURE), exp((teachers(first + j) - theirs) / TEMPERATURE), 0.0);
         }
         let logs = log(workgroup_sum(sums, lane).xyz);
         var shares = vec4<f32>();
         for (var j = lane; j < VOCABULARY; j += WG) {
             let log_q = (z[first + j] - most) / TEMPERATURE - logs.y;
-            let log_p = (teacher[first + j] - theirs) / TEMPERATURE - logs.z;
+            let log_p = (teachers(first + j) - theirs) / TEMPERATURE - logs.z;
             shares += vec4<f32>(bucket(log_p, log_q), 0.0, 0.0);
         }
         let total = workgroup_sum(shares, lane).xy;
         for (var j = lane; j < VOCABULARY; j += WG) {
             let own = z[first + j] - most;
             let log_q = own / TEMPERATURE - logs.y;
-            let log_p = (teacher[first + j] - theirs) / TEMPERATURE - logs.z;
+            let log_p = (teachers(first + j) - theirs) / TEMPERATURE - logs.z;
             let change = TEMPERATURE * (bucket(log_p, log_q).y - exp(log_q) * total.y);
-            z[first + j] = row.weight * (ce * exp(own - logs.x) + rest * change);
+            z[first + j] = slope(z[first + j]) * row.weight * (ce * exp(own - logs.x) + rest * change);
         }
         storageBarrier();
         if (lane == 0u) {
-            z[first + row.wanted] -= row.weight * ce;
+            z[first + row.wanted] -= slope(zy) * row.weight * ce;
             let cross = most + logs.x - zy;
             let divergence = select(TEMPERATURE * TEMPERATURE * total.x, 0.0, row.count == 0u);
             stats[r] = vec4<f32>(ce * cross + rest * divergence, cross, divergence, f32(zy == most));
@@ -176,18 +210,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let along = select(total.y, 0.0, TAIL == 1u);
     let factor = row.weight * (ce + rest * (others - along));
     for (var j = lane; j < VOCABULARY; j += WG) {
-        z[first + j] = factor * exp(z[first + j] - whole);
+        z[first + j] = slope(z[first + j]) * factor * exp(z[first + j] - whole);
     }
     storageBarrier();
     for (var k = lane; k < row.count; k += WG) {
         let own = bucket(logprobs[K * r + k], named[k] - over).y;
         let q = exp(named[k] - whole);
         let back = total.y * select(q, exp(named[k] - known), TAIL == 1u);
-        z[first + ids[K * r + k]] = row.weight * (ce * q + rest * (own - back));
+        z[first + ids[K * r + k]] = slope(named[k]) * row.weight * (ce * q + rest * (own - back));
     }
     storageBarrier();
     if (lane == 0u) {
-        z[first + row.wanted] -= row.weight * ce;
+        z[first + row.wanted] -= slope(zy) * row.weight * ce;
         let cross = whole - zy;
         stats[r] = vec4<f32>(ce * cross + rest * total.x, cross, total.x, f32(zy == most));
     }

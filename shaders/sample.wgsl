@@ -1,12 +1,13 @@
 // sample: draws the next token and advances the state, so that decode steps chain without the host
 // logits (VOCABULARY) f32; tokens[0] <- the drawn id; state: position += rows, rows = 1, head_row = 0, draw += 1.
 // temperature 0: the highest logit, the lowest id among equals. Else: the top_k highest (at most 256; by a radix select of
-// four 8-bit digits), sorted; the smallest head of them with probability top_p; those of at least min_p times the first;
-// then a draw at the temperature. The order of the filters is llama.cpp's.
+// four 8-bit digits), sorted; with TYPICAL the most typical with probability typical_p; the smallest head with probability
+// top_p; those of at least min_p times the first; then a draw at the temperature. The order of the filters is llama.cpp's.
 // MASKED: only tokens whose bit is set in mask ((V + 31) / 32 words, lowest bit first; at least one) are drawn.
 // One workgroup of 256. Sums in f32 in the order of the sort, so the result does not depend on timing.
 override VOCABULARY: u32;
 override MASKED: bool = false;
+override TYPICAL: bool = false;
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> mask: array<u32>;
@@ -20,6 +21,8 @@ const EXCLUDED: f32 = -3.0e38; // stands for the logit of a token that may not c
 var<workgroup> values: array<f32, 256>;
 var<workgroup> ids: array<u32, 256>;
 var<workgroup> counts: array<atomic<u32>, 256>;
+var<workgroup> weights: array<f32, 256>;
+var<workgroup> distances: array<f32, 256>;
 var<workgroup> taken: atomic<u32>;
 var<workgroup> prefix: u32;
 var<workgroup> wanted: u32;
@@ -193,12 +196,48 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
     }
 
+    var kept = min(above + equals, LANES);
+    var total = 0.0;
+    if (TYPICAL) {
+        // Each lane finds out whether its token stays; counts say which do.
+        weights[lane] = exp(values[lane] - values[0]);
+        workgroupBarrier();
+        for (var i = 0u; i < kept; i += 1u) {
+            total += weights[i];
+        }
+        var mean = 0.0;
+        for (var i = 0u; i < kept; i += 1u) {
+            mean += weights[i] / total * (log(total) - (values[i] - values[0]));
+        }
+        let distance = abs(log(total) - (values[lane] - values[0]) - mean);
+        distances[lane] = distance;
+        workgroupBarrier();
+        var nearer = 0.0;
+        for (var i = 0u; i < kept; i += 1u) {
+            if (distances[i] < distance || (distances[i] == distance && i < lane)) {
+                nearer += weights[i] / total;
+            }
+        }
+        atomicStore(&counts[lane], select(0u, 1u, nearer <= state.typical_p));
+        workgroupBarrier();
+    }
+
     if (lane != 0u) {
         return;
     }
-    let kept = min(above + equals, LANES);
+    if (TYPICAL) {
+        let sorted = kept;
+        kept = 0u;
+        for (var i = 0u; i < sorted; i += 1u) {
+            if (atomicLoad(&counts[i]) == 1u) {
+                values[kept] = values[i];
+                ids[kept] = ids[i];
+                kept += 1u;
+            }
+        }
+    }
     let highest = values[0];
-    var total = 0.0;
+    total = 0.0;
     for (var i = 0u; i < kept; i += 1u) {
         total += exp(values[i] - highest);
     }

@@ -1,6 +1,9 @@
 //! A student: a file, its tokenizer and template, and an engine that runs its plan. What examples and page both use.
 
+mod request;
 mod state;
+
+pub use self::request::{Answer, Event, Finish, Prompt, Request};
 
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -8,15 +11,20 @@ use crate::format::adapter::Adapter;
 use crate::format::source::Source;
 use crate::format::{BlockType, Gguf};
 use crate::gpu::{self, Gpu};
+use crate::model::logprobs::{Logprob, MOST_TOP};
 use crate::model::lora::Stack;
 use crate::model::memory::Fit;
 use crate::model::sampler::BROKEN;
 use crate::model::state::{Print, student_print};
-use crate::model::{CacheType, Plan, Sampling};
+use crate::model::{Adjustment, CacheType, Plan};
+use crate::text::breakers::breakers;
 use crate::text::grammar::{Constraint, Format, Vocabulary};
 use crate::text::stream::Stream;
-use crate::text::template::{Message, RenderOptions, Template};
+use crate::text::template::{RenderOptions, Template};
 use crate::text::tokenizer::Tokenizer;
+use crate::text::tool_calls::{ToolCalls, is_part};
+use crate::text::tools::{self, Forced, ToolChoice, Tools};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The longest context that is opened unless the caller asks for another.
@@ -42,6 +50,35 @@ impl Engine {
                 Ok(())
             }
             Self::Gpu(engine) => engine.allow(mask).await,
+        }
+    }
+
+    /// From here on these logits are moved before a token is drawn.
+    async fn adjust(&mut self, list: &[Adjustment]) -> Result<()> {
+        match self {
+            Self::Cpu(engine) => {
+                engine.adjust(list);
+                Ok(())
+            }
+            Self::Gpu(engine) => engine.adjust(list).await,
+        }
+    }
+
+    /// Whether the logits that a token is drawn from are kept.
+    async fn keep_logits(&mut self, on: bool) -> Result<()> {
+        match self {
+            Self::Cpu(engine) => {
+                engine.keep_logits(on);
+                Ok(())
+            }
+            Self::Gpu(engine) => engine.keep_logits(on).await,
+        }
+    }
+
+    fn kept_logits(&self) -> &[f32] {
+        match self {
+            Self::Cpu(engine) => engine.kept_logits(),
+            Self::Gpu(engine) => engine.kept_logits(),
         }
     }
 }
@@ -93,109 +130,6 @@ pub struct Student {
     adapters: Vec<(Adapter, f32)>,
     /// Its tokens as forms of answers need them, once one was asked for.
     vocabulary: Option<Vocabulary>,
-}
-
-/// What to answer.
-#[derive(Debug, Clone)]
-pub enum Prompt {
-    /// A chat, written out by the template.
-    Messages(Vec<Message>),
-    /// Text to go on with, after the beginning-of-text token where the student has one.
-    Text(String),
-}
-
-/// One generation.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// What to answer.
-    pub prompt: Prompt,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Most tokens of the answer; `None`: what the context leaves.
-    pub max_tokens: Option<usize>,
-    /// Strings that end the answer and are not part of it.
-    pub stop: Vec<String>,
-    /// Told to the template of a thinking student.
-    pub enable_thinking: Option<bool>,
-    /// Today as `2026-11-24`, for templates that mention it: this crate reads no clock.
-    pub date: Option<String>,
-    /// Go on after an end token; for tests of long continuations.
-    pub ignore_end: bool,
-    /// The form that the answer has. An answer with [`Finish::Stop`] has it, unless a stop string cut it. The reasoning is free:
-    /// the form begins behind it, and unless `enable_thinking` asks for it a student that need not reason does not.
-    pub format: Option<Format>,
-}
-
-impl Request {
-    /// A chat with the default sampling.
-    pub fn chat(messages: Vec<Message>) -> Self {
-        Self {
-            prompt: Prompt::Messages(messages),
-            sampling: Sampling::default(),
-            max_tokens: None,
-            stop: Vec::new(),
-            enable_thinking: None,
-            date: None,
-            ignore_end: false,
-            format: None,
-        }
-    }
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// The student was done, or a stop string came.
-    Stop,
-    /// The limit of tokens or the end of the context.
-    Length,
-    /// The caller stopped it.
-    Abort,
-}
-
-impl Finish {
-    /// The name that the chat-completions format uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::Abort => "abort",
-        }
-    }
-}
-
-/// What comes out of a generation while it runs.
-pub enum Event<'a> {
-    /// Rows of the prompt that are done, of how many.
-    Prompt(usize, usize),
-    /// New text; either part may be empty while a character or a stop string is incomplete.
-    Text {
-        /// Part of the answer.
-        content: &'a str,
-        /// Part of the reasoning in front of it.
-        reasoning: &'a str,
-        /// Tokens drawn so far.
-        tokens: usize,
-    },
-}
-
-/// A finished generation.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The answer.
-    pub content: String,
-    /// The reasoning in front of it, without its tags.
-    pub reasoning: String,
-    /// Why it ended.
-    pub finish: Finish,
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Of these, tokens that were still in the cache.
-    pub cached_tokens: usize,
-    /// Every drawn token, the end token included.
-    pub ids: Vec<u32>,
-    /// Positions of the context that are in use.
-    pub used: usize,
 }
 
 impl Header {
@@ -489,34 +423,72 @@ impl Student {
         Ok(())
     }
 
+    /// What the template makes of a chat.
+    fn rendered(
+        &self,
+        prompt: &Prompt,
+        tools: Option<&Tools>,
+        enable_thinking: Option<bool>,
+        date: Option<&str>,
+    ) -> Result<String> {
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            enable_thinking,
+            tools: tools.map(|tools| tools.definitions.clone()),
+            date: date.map(str::to_string),
+            ..RenderOptions::default()
+        };
+        match prompt {
+            Prompt::Text(text) => Ok(text.clone()),
+            Prompt::Messages(messages) if tools.is_none() => self.template.render(messages, &options),
+            Prompt::Messages(messages) => {
+                let messages: Vec<Value> = messages.iter().map(|message| json!(message)).collect();
+                tools::render(&self.template, &messages, &options)
+            }
+            Prompt::Json(messages) => tools::render(&self.template, messages, &options),
+        }
+    }
+
+    /// The text of a prompt to the letter, control tokens and a beginning of text that the tokenizer adds included.
+    ///
+    /// Errors: [`Error::Template`]; [`Error::Request`] where the template leaves out tools, calls or what they answered.
+    pub fn prompt_text(
+        &self,
+        prompt: &Prompt,
+        tools: Option<&Tools>,
+        enable_thinking: Option<bool>,
+        date: Option<&str>,
+    ) -> Result<String> {
+        let text = self.rendered(prompt, tools, enable_thinking, date)?;
+        let bos = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos());
+        let bos = bos.and_then(|id| self.tokenizer.token_text(id)).unwrap_or_default();
+        let is_there = !matches!(prompt, Prompt::Text(_)) && text.starts_with(bos);
+        Ok(if is_there { text } else { format!("{bos}{text}") })
+    }
+
     /// The tokens of a prompt, and whether the template has already opened the student's reasoning.
+    ///
+    /// Errors: as [`Student::prompt_text`].
     pub fn prompt_tokens(
         &self,
         prompt: &Prompt,
+        tools: Option<&Tools>,
         enable_thinking: Option<bool>,
         date: Option<&str>,
     ) -> Result<(Vec<u32>, bool)> {
-        match prompt {
-            Prompt::Text(text) => Ok((self.tokenizer.encode(text, true, false)?, false)),
-            Prompt::Messages(messages) => {
-                let options = RenderOptions {
-                    add_generation_prompt: true,
-                    enable_thinking,
-                    date: date.map(str::to_string),
-                    ..RenderOptions::default()
-                };
-                let text = self.template.render(messages, &options)?;
-                let mut ids = self.tokenizer.encode(&text, false, true)?;
-                // Templates write the beginning of text themselves; where one does not, the tokenizer's rule decides.
-                if let (true, Some(bos)) = (self.tokenizer.adds_bos(), self.tokenizer.bos())
-                    && ids.first() != Some(&bos)
-                {
-                    ids.insert(0, bos);
-                }
-                let (open, _) = self.template.thinking_tags();
-                Ok((ids, text.trim_end().ends_with(open)))
-            }
+        let text = self.rendered(prompt, tools, enable_thinking, date)?;
+        if matches!(prompt, Prompt::Text(_)) {
+            return Ok((self.tokenizer.encode(&text, true, false)?, false));
         }
+        let mut ids = self.tokenizer.encode(&text, false, true)?;
+        // Templates write the beginning of text themselves; where one does not, the tokenizer's rule decides.
+        if let (true, Some(bos)) = (self.tokenizer.adds_bos(), self.tokenizer.bos())
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        let (open, _) = self.template.thinking_tags();
+        Ok((ids, text.trim_end().ends_with(open)))
     }
 
     /// Answers a request. `event` hears of progress and text, and stops the answer by returning `true`.
@@ -524,18 +496,31 @@ impl Student {
     /// Errors: [`Error::PromptTooLong`], [`Error::Request`], [`Error::Template`], and what the device does. The student
     /// stays usable after all of them but a lost device.
     pub async fn generate(&mut self, request: &Request, mut event: impl FnMut(Event) -> bool) -> Result<Answer> {
-        check_sampling(&request.sampling)?;
-        let mut form = request
-            .format
-            .as_ref()
-            .map(|format| self.constraint(format))
-            .transpose()?;
+        self.check(request)?;
+        let (forced, mut calls) = self.calls(request)?;
+        let format = forced.as_ref().map(|forced| Format::JsonSchema(forced.schema.clone()));
+        let mut form = match request.format.as_ref().or(format.as_ref()) {
+            Some(format) => Some(self.constraint(format)?),
+            None => None,
+        };
         let thinking = match request.enable_thinking {
             None if form.is_some() => Some(false),
             asked => asked,
         };
-        let (mut ids, mut in_think) = self.prompt_tokens(&request.prompt, thinking, request.date.as_deref())?;
-        if form.is_some() && thinking == Some(true) && !in_think && self.template.thinks() {
+        let (mut ids, mut in_think) = self.prompt_tokens(
+            &request.prompt,
+            request.tools.as_ref(),
+            thinking,
+            request.date.as_deref(),
+        )?;
+        if let Some(forced) = &forced {
+            if in_think || thinking == Some(true) {
+                return Err(Error::Request {
+                    what: "a call cannot be forced where reasoning comes first: leave enable_thinking off, or use the tool_choice auto".into(),
+                });
+            }
+            ids.extend(self.tokenizer.encode(&forced.opening, false, true)?);
+        } else if form.is_some() && thinking == Some(true) && !in_think && self.template.thinks() {
             // A form has no place for the tag that opens the reasoning, so the prompt opens it.
             ids.extend(self.tokenizer.encode(self.template.thinking_tags().0, false, true)?);
             in_think = true;
@@ -581,6 +566,16 @@ impl Student {
             Some(form) => Some(form.mask()?),
         };
         self.engine.allow(mask).await?;
+        let dry = &request.penalties.dry;
+        let texts = if dry.multiplier == 0.0 {
+            &[]
+        } else {
+            dry.breakers.as_slice()
+        };
+        let breakers = breakers(&self.tokenizer, texts)?;
+        let adjustments = |tokens: &[u32]| request.penalties.adjustments(&breakers, tokens);
+        self.engine.adjust(&adjustments(&ids)).await?;
+        self.engine.keep_logits(request.logprobs.is_some()).await?;
         let mut aborted = false;
         let rows = ids.len() - common;
         let first = match &mut self.engine {
@@ -619,6 +614,8 @@ impl Student {
         let mut answer = Answer {
             content: String::new(),
             reasoning: String::new(),
+            calls: Vec::new(),
+            logprobs: Vec::new(),
             finish: Finish::Abort,
             prompt_tokens: ids.len(),
             cached_tokens: common,
@@ -641,15 +638,15 @@ impl Student {
                 answer.finish = Finish::Stop;
                 break;
             }
-            let delta = stream.push(self.tokenizer.piece(token));
-            answer.content.push_str(&delta.content);
-            answer.reasoning.push_str(&delta.reasoning);
-            let tokens = answer.ids.len();
-            if event(Event::Text {
-                content: &delta.content,
-                reasoning: &delta.reasoning,
-                tokens,
-            }) {
+            if let Some(top) = request.logprobs {
+                answer.logprobs.push(Logprob::of(self.engine.kept_logits(), token, top));
+                event(Event::Token(
+                    &answer.logprobs[answer.logprobs.len() - 1],
+                    &self.tokenizer,
+                ));
+            }
+            let delta = stream.push(self.visible(token, calls.is_some()));
+            if answer.take(&delta, &mut calls, false, &mut event) {
                 answer.finish = Finish::Abort;
                 break;
             }
@@ -675,6 +672,11 @@ impl Student {
                 break;
             }
             let mut ahead = most - answer.ids.len();
+            if request.penalties.looks_back() {
+                let tokens = [ids.as_slice(), &answer.ids].concat();
+                ahead = 1;
+                self.engine.adjust(&adjustments(&tokens)).await?;
+            }
             if let Some(form) = &mut form {
                 // What may come depends on what came: one token in flight.
                 ahead = 1;
@@ -697,22 +699,65 @@ impl Student {
             engine.settle().await?;
         }
         self.engine.allow(None).await?;
-        let rest = stream.finish();
-        if !rest.content.is_empty() || !rest.reasoning.is_empty() {
-            answer.content.push_str(&rest.content);
-            answer.reasoning.push_str(&rest.reasoning);
-            let tokens = answer.ids.len();
-            event(Event::Text {
-                content: &rest.content,
-                reasoning: &rest.reasoning,
-                tokens,
-            });
+        self.engine.adjust(&[]).await?;
+        let mut rest = stream.finish();
+        if let (Some(forced), Finish::Stop) = (&forced, answer.finish) {
+            rest.content.push_str(forced.closing);
         }
+        answer.take(&rest, &mut calls, true, &mut event);
         // The last drawn token was never run: its keys and values are not in the cache.
         self.cached = ids;
         self.cached.extend_from_slice(&answer.ids[..answer.ids.len() - 1]);
         answer.used = self.cached.len();
         Ok(answer)
+    }
+
+    /// Refuses settings outside their ranges.
+    fn check(&self, request: &Request) -> Result<()> {
+        request.sampling.check()?;
+        request.penalties.check(self.plan().config.vocabulary)?;
+        let refuse = |what: String| Err(Error::Request { what });
+        if request.logprobs.is_some_and(|top| top > MOST_TOP) {
+            return refuse(format!("top_logprobs is a whole number from 0 to {MOST_TOP}"));
+        }
+        let is_forced = request
+            .tools
+            .as_ref()
+            .is_some_and(|tools| tools.choice != ToolChoice::Auto);
+        if is_forced && request.format.is_some() {
+            return refuse("response_format and a tool_choice that forces a call exclude each other".into());
+        }
+        Ok(())
+    }
+
+    /// How a call is forced, where one is, and what reads calls out of the answer, where there are tools.
+    fn calls(&self, request: &Request) -> Result<(Option<Forced>, Option<ToolCalls>)> {
+        let Some(tools) = &request.tools else {
+            return Ok((None, None));
+        };
+        let told = match &request.prompt {
+            Prompt::Json(messages) => tools::count(messages),
+            _ => 0,
+        };
+        let mut calls = ToolCalls::new(&tools.definitions).numbered_from(told);
+        if tools.choice == ToolChoice::Auto {
+            return Ok((None, Some(calls)));
+        }
+        let options = RenderOptions {
+            date: request.date.clone(),
+            ..RenderOptions::default()
+        };
+        let forced = tools::force(&self.template, tools, &options)?;
+        calls.push(&forced.opening);
+        Ok((Some(forced), Some(calls)))
+    }
+
+    /// The bytes of a token as the readers of an answer want them: marks of calls may be control tokens.
+    fn visible(&self, token: u32, reads_calls: bool) -> &[u8] {
+        match (self.tokenizer.piece(token), self.tokenizer.token_text(token)) {
+            ([], Some(text)) if reads_calls && is_part(text) => text.as_bytes(),
+            (piece, _) => piece,
+        }
     }
 
     /// The beginning of an answer in a form; the student's tokens are made ready when one is first asked for.
@@ -755,20 +800,4 @@ pub fn block_types(gguf: &Gguf) -> BTreeMap<&'static str, u64> {
         *counts.entry(name).or_insert(0) += tensor.columns() as u64 * tensor.rows() as u64;
     }
     counts
-}
-
-fn check_sampling(sampling: &Sampling) -> Result<()> {
-    let range = |ok: bool, what: &str| {
-        if ok {
-            Ok(())
-        } else {
-            Err(Error::Request { what: what.into() })
-        }
-    };
-    range(
-        (0.0..=100.0).contains(&sampling.temperature),
-        "temperature is a number from 0 to 100",
-    )?;
-    range((0.0..=1.0).contains(&sampling.top_p), "top_p is a number from 0 to 1")?;
-    range((0.0..=1.0).contains(&sampling.min_p), "min_p is a number from 0 to 1")
 }

@@ -2,8 +2,8 @@
 // The adapters in the panel: those attached to the open student, each with switch and scale, and those kept in this browser.
 import * as store from "./adapters.js";
 import { make } from "./chat-view.js";
-import { counted, size, whole } from "./format.js";
 import { at } from "./panels.js";
+import { number, size, t } from "./words.js";
 
 /** @param {string} label @param {string} spoken @param {() => void} act */
 function button(label, spoken, act) {
@@ -57,9 +57,9 @@ export class AdapterList {
       if (adapter) back.push(kept.name);
     }
     const away = resting.filter((name) => !back.includes(name));
-    if (left.length > 0) this.host.notice("warning", `${left.join(", ")} ${left.length === 1 ? "was" : "were"} detached, as another student was opened.`, { hint: "Open the adapter's file again to attach it to its own student.", code: "detached" });
-    if (away.length > 0) this.host.notice("good", `${away.join(", ")} ${away.length === 1 ? "stays" : "stay"} with the student before.`, { hint: "It is attached again as soon as that student is opened." });
-    if (back.length > 0) this.host.say(`Ready, with ${back.join(", ")}.`);
+    if (left.length > 0) this.host.notice("warning", t("adapter.detached", { n: left.length, names: left.join(", ") }), { hint: t("adapter.detached.hint"), code: "detached" });
+    if (away.length > 0) this.host.notice("good", t("adapter.away", { n: away.length, names: away.join(", ") }), { hint: t("adapter.away.hint") });
+    if (back.length > 0) this.host.say(t("ready.with", { names: back.join(", ") }));
     return this.show();
   }
 
@@ -71,14 +71,14 @@ export class AdapterList {
       try {
         this.origin.set(adapter, await store.keep({ name: adapter.name, student: this.owner, taught: false }, { gguf: blob }));
       } catch (/** @type {any} */ error) {
-        this.host.notice("warning", `${name} is attached, but was not kept. ${error.message}`, { hint: error.hint, code: "not-kept" });
+        this.host.notice("warning", t("adapter.notKept", { name, why: error.message }), { hint: error.hint, code: "not-kept" });
       }
     }
     await this.show();
     return adapter;
   }
 
-  /** What was learned here: attached, and kept. @param {string} name @param {{ gguf: Blob, peft: Blob, card: any }} files @param {any} adapter as it is attached already */
+  /** What was learned here: attached, and kept. @param {string} name @param {{ gguf: Blob, peft: Blob | null, card: any }} files @param {any} adapter as it is attached already */
   async keepTaught(name, files, adapter) {
     if (!this.owner) throw new Error("no student is open");
     adapter.details.name = name;
@@ -92,12 +92,12 @@ export class AdapterList {
   async attachKept(kept, quiet = false) {
     try {
       const blob = await store.file(kept.id, ".gguf");
-      if (!blob) throw Object.assign(new Error(`${kept.name} is no longer there.`), { code: "io", hint: "Open its file again." });
+      if (!blob) throw Object.assign(new Error(t("gone", { name: kept.name })), { code: "io", hint: t("gone.hint") });
       const adapter = await this.host.student().attach(blob, { scale: kept.scale });
       adapter.details.name = kept.name;
       this.origin.set(adapter, kept);
       await store.update(kept, { attached: true });
-      if (!quiet) this.host.say(`${kept.name} is attached to ${this.host.student().info().name}.`);
+      if (!quiet) this.host.say(t("adapter.attached", { name: kept.name, student: this.host.student().info().name }));
       if (!quiet) await this.show();
       return adapter;
     } catch (error) {
@@ -112,7 +112,7 @@ export class AdapterList {
     await adapter.detach();
     this.origin.delete(adapter);
     if (kept) await store.update(kept, { attached: false });
-    this.host.say(`${adapter.name} is detached.${kept ? " It stays in the list of kept adapters." : ""}`);
+    this.host.say(t(kept ? "adapter.released.kept" : "adapter.released", { name: adapter.name }));
   }
 
   /** @param {any} adapter @param {number} scale */
@@ -150,7 +150,7 @@ export class AdapterList {
     const label = make("label", "name", adapter.name);
     label.setAttribute("for", id);
     const { rank, matrices, parameters } = adapter.details;
-    const detail = make("span", "quiet", `adapter of rank ${rank} on ${counted(matrices, "matrix", "matrices")}, ${whole(parameters)} numbers`);
+    const detail = make("span", "quiet", t("adapter.words", { rank, n: matrices, numbers: parameters }));
     const slider = /** @type {HTMLInputElement} */ (make("input"));
     Object.assign(slider, { type: "range", id, min: "0", max: "1.5", step: "0.05", value: String(adapter.scale) });
     const shown = make("output", "quiet");
@@ -158,12 +158,12 @@ export class AdapterList {
     const power = /** @type {HTMLInputElement} */ (make("input", "switch"));
     power.type = "checkbox";
     power.setAttribute("role", "switch");
-    power.setAttribute("aria-label", `${adapter.name} on`);
+    power.setAttribute("aria-label", t("adapter.on", { name: adapter.name }));
     let last = adapter.scale || 1;
     const words = () => {
       const scale = Number(slider.value);
       power.checked = scale > 0;
-      shown.textContent = scale === 0 ? "off" : `${Math.round(100 * scale)} %`;
+      shown.textContent = scale === 0 ? t("adapter.off") : `${number(Math.round(100 * scale))} %`;
     };
     const set = () => {
       words();
@@ -177,7 +177,7 @@ export class AdapterList {
       slider.value = power.checked ? String(last) : "0";
       set();
     });
-    const remove = button("Detach", `Detach the adapter ${adapter.name}`, () => this.detach(adapter).then(() => this.show(), this.host.complain));
+    const remove = button(t("adapter.detach"), t("adapter.detach.label", { name: adapter.name }), () => this.detach(adapter).then(() => this.show(), this.host.complain));
     item.append(label, detail, slider, shown, power, remove);
     return item;
   }
@@ -188,15 +188,15 @@ export class AdapterList {
     const text = make("div", "entry");
     const here = kept.student.print === this.owner?.print;
     const attached = [...this.origin.values()].some(({ id }) => id === kept.id);
-    text.append(make("span", "name", kept.name), make("span", "quiet", `${size(kept.bytes)}, ${kept.taught ? "taught here" : "from a file"}, for ${kept.student.name}`));
+    text.append(make("span", "name", kept.name), make("span", "quiet", t(kept.taught ? "adapter.taught" : "adapter.from", { size: size(kept.bytes), student: kept.student.name })));
     item.append(text);
-    if (attached) item.append(make("span", "mark", "attached"));
-    else if (here) item.append(button("Attach", `Attach ${kept.name}`, () => this.attachKept(kept)));
-    item.append(button("Save", `Save ${kept.name} as a file`, async () => {
+    if (attached) item.append(make("span", "mark", t("adapter.mark")));
+    else if (here) item.append(button(t("adapter.attach"), t("adapter.attach.label", { name: kept.name }), () => this.attachKept(kept)));
+    item.append(button(t("save"), t("adapter.save.label", { name: kept.name }), async () => {
       const blob = await store.file(kept.id, ".gguf");
       if (blob) download(blob, `${fileName(kept.name)}.gguf`);
     }));
-    const erase = button("Delete", `Delete ${kept.name}`, () => this.confirm(item, kept));
+    const erase = button(t("delete"), t("entry.delete.label", { name: kept.name }), () => this.confirm(item, kept));
     item.append(erase);
     for (const node of item.querySelectorAll("button")) node.dataset.key = `${node.textContent} ${kept.id}`;
     return item;
@@ -205,19 +205,19 @@ export class AdapterList {
   /** Deleting cannot be undone, so it is asked once more, in the same place. @param {HTMLElement} item @param {Kept} kept */
   confirm(item, kept) {
     const text = make("div", "entry");
-    text.append(make("span", "name", `Delete ${kept.name}?`), make("span", "quiet", "Its files are removed from this browser."));
-    const yes = button("Delete", `Yes, delete ${kept.name}`, async () => {
+    text.append(make("span", "name", t("adapter.delete", { name: kept.name })), make("span", "quiet", t("adapter.delete.words")));
+    const yes = button(t("delete"), t("adapter.delete.yes", { name: kept.name }), async () => {
       try {
         const attached = [...this.origin].find(([, { id }]) => id === kept.id)?.[0];
         if (attached) await this.detach(attached);
         await store.remove(kept.id);
-        this.host.say(`${kept.name} was deleted.`);
+        this.host.say(t("deleted", { name: kept.name }));
       } catch (error) {
         this.host.complain(error);
       }
       await this.show();
     });
-    const no = button("Keep", `Do not delete ${kept.name}`, () => this.show());
+    const no = button(t("keep"), t("adapter.delete.no", { name: kept.name }), () => this.show());
     item.replaceChildren(text, yes, no);
     no.focus();
   }

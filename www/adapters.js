@@ -31,7 +31,7 @@ export async function list() {
 
 /**
  * @param {{ name: string, student: Kept["student"], scale?: number, taught: boolean }} about
- * @param {{ gguf: Blob, peft?: Blob, card?: any }} files
+ * @param {{ gguf: Blob, peft?: Blob | null, card?: any }} files
  */
 export async function keep({ name, student, scale = 1, taught }, { gguf, peft, card }) {
   const id = `${Date.now().toString(36)}-${crypto.randomUUID().slice(0, 8)}`;

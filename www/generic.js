@@ -1,6 +1,7 @@
 // @ts-check
 // Short everyday rows that no traces are about. The student is measured on them before and after teaching: what it does
-// worse on them afterwards, it has forgotten. They are never trained on.
+// worse on them afterwards, it has forgotten. They are never trained on. What counts is its own way of answering, so that it is
+// asked before it is taught; the answers below stand in where it cannot be.
 
 /** @type {[string, string][]} */
 const PAIRS = [
@@ -39,3 +40,34 @@ const PAIRS = [
 ];
 
 export const GENERIC = PAIRS.map(([question, answer]) => [{ role: "user", content: question }, { role: "assistant", content: answer }]);
+
+/** Every second question is asked, and an answer is cut here. */
+const EVERY = 2;
+const LONGEST = 96;
+/** With fewer whole answers than this the rows above are the better measure. */
+const ENOUGH = 6;
+
+/**
+ * The student's own likeliest answers to everyday questions, as chats; without its adapters, since it is taught without them.
+ * @param {any} student @param {{ signal?: AbortSignal }} [options] @returns {Promise<any[]>}
+ */
+export async function ownAnswers(student, { signal } = {}) {
+  const attached = student.adapters.map((/** @type {any} */ adapter) => ({ adapter, scale: adapter.scale })).filter((/** @type {any} */ { scale }) => scale !== 0);
+  try {
+    for (const { adapter } of attached) await adapter.setScale(0);
+    const rows = [];
+    for (const [question] of PAIRS.filter((_, number) => number % EVERY === 0)) {
+      const messages = [{ role: "user", content: question }];
+      const { choices } = await student.chat.completions.create({ messages, temperature: 0, max_tokens: LONGEST }, { signal });
+      const { message, finish_reason: reason } = choices[0];
+      if (reason === "stop" && message.content) rows.push([...messages, message]);
+    }
+    return rows.length < ENOUGH ? GENERIC : rows;
+  } catch (/** @type {any} */ error) {
+    // A student that was closed or lost meanwhile is still taught.
+    if (signal?.aborted) throw error;
+    return GENERIC;
+  } finally {
+    for (const { adapter, scale } of attached) await adapter.setScale(scale).catch(() => {});
+  }
+}

@@ -32,8 +32,16 @@ async function get(address, signal) {
   return { size, stream: response.body };
 }
 
+// As "#offline" it does one thing: it registers the service worker, which the page's own policy forbids the page to do.
+if (location.hash === "#offline") {
+  navigator.serviceWorker.register(new URL("../sw.js", import.meta.url), { updateViaCache: "none" }).then(
+    () => parent.postMessage({ understudy: "offline" }, location.origin),
+    (error) => parent.postMessage({ understudy: "offline", error: String(error?.message ?? error) }, location.origin),
+  );
+}
+
 addEventListener("message", async (event) => {
-  if (event.origin !== location.origin || event.source !== parent || typeof event.data?.url !== "string") return;
+  if (location.hash === "#offline" || event.origin !== location.origin || event.source !== parent || typeof event.data?.url !== "string") return;
   const port = event.ports[0];
   const control = new AbortController();
   port.onmessage = () => control.abort();

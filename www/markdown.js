@@ -5,6 +5,7 @@
 import { Marked } from "../vendor/marked.js";
 // @ts-ignore
 import DOMPurify from "../vendor/purify.js";
+import { t } from "./words.js";
 
 /** @param {string} text */
 const escape = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
@@ -13,7 +14,7 @@ const marked = new Marked({ gfm: true, breaks: true });
 marked.use({
   renderer: {
     html: (/** @type {any} */ { text }) => escape(text),
-    image: (/** @type {any} */ { href, text }) => `<span class="picture">[picture: ${escape(text ? `${text}, ${href}` : href)}]</span>`,
+    image: (/** @type {any} */ { href, text }) => `<span class="picture">[${escape(t("picture"))}: ${escape(text ? `${text}, ${href}` : href)}]</span>`,
     checkbox: (/** @type {any} */ { checked }) => (checked ? "[x] " : "[ ] "),
   },
 });
@@ -33,8 +34,8 @@ function sanitize(html) {
     const copy = document.createElement("button");
     copy.type = "button";
     copy.className = "copy-code plain";
-    copy.textContent = "Copy";
-    copy.setAttribute("aria-label", "Copy this code");
+    copy.textContent = t("copy");
+    copy.setAttribute("aria-label", t("copy.code"));
     const frame = document.createElement("div");
     frame.className = "code";
     pre.replaceWith(frame);

@@ -1,16 +1,27 @@
 // @ts-check
-// The page: wires the student, the conversation and the panel together.
+// The page: wires the student, the conversation and what stands beside it together.
 import { Understudy, UnderstudyError, joined } from "./understudy.js";
-import { ChatView, make } from "./chat-view.js";
 import { Counter, at, hideCandidate, probe, showCandidate, showClaims, showDevice, showStudent, showStudents } from "./panels.js";
 import { AdapterList } from "./adapter-list.js";
+import { ChatList } from "./chat-list.js";
+import { ChatStore } from "./chat-store.js";
+import { fromList } from "./chats.js";
+import { Conversation, grow } from "./conversation.js";
+import { Drawers } from "./drawers.js";
+import { make } from "./chat-view.js";
 import { Recall } from "./recall.js";
 import { TeachView } from "./teach/teach.js";
-import { counted, rate, size, whole } from "./format.js";
+import { complain, loading, notice, say } from "./notices.js";
+import { TABLES, choose, chosen, dress, size, t } from "./words.js";
+import { Attachments } from "./attachments.js";
+import { Eraser } from "./erase.js";
+import { Personas } from "./personas.js";
+import { promptView } from "./prompt-view.js";
+import { Offline } from "./offline.js";
+import * as memory from "./memory.js";
 import * as store from "./store.js";
 
-/** @typedef {import("./chat-view.js").Message} Message */
-
+dress();
 const prompt = /** @type {HTMLTextAreaElement} */ (at("prompt"));
 const fileInput = /** @type {HTMLInputElement} */ (at("file"));
 const keepBox = /** @type {HTMLInputElement} */ (at("keep"));
@@ -22,93 +33,19 @@ const flags = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 // --------------------------------------------------------------------------------- what survives a reload
 
 const DEFAULTS = { system: "", temperature: "0.7", top_k: "40", top_p: "0.95", min_p: "0.05", max_tokens: "", seed: "", context: "", engine: "auto", thinking: true, keep: true };
-const MEMORY = "understudy.page";
-
-const saved = (() => {
-  try {
-    return JSON.parse(localStorage.getItem(MEMORY) ?? "{}");
-  } catch {
-    return {};
-  }
-})();
+const saved = memory.recall();
 /** @type {Record<string, any>} */
 const settings = { ...DEFAULTS, ...saved.settings };
-/** @type {Message[]} */
-let messages = Array.isArray(saved.messages) ? saved.messages.filter((/** @type {any} */ m) => typeof m?.content === "string" && (m.role === "user" || m.role === "assistant")) : [];
 let lastStudent = typeof saved.student === "string" ? saved.student : "";
+/** @type {boolean | undefined} */ let chatsOpen = typeof saved.chatsOpen === "boolean" ? saved.chatsOpen : undefined;
 prompt.value = typeof saved.draft === "string" ? saved.draft : "";
 
-let saveTimer = 0;
-function save(soon = 300) {
-  clearTimeout(saveTimer);
-  saveTimer = setTimeout(() => {
-    try {
-      localStorage.setItem(MEMORY, JSON.stringify({ settings, messages, student: lastStudent, draft: prompt.value }));
-    } catch {
-      // Blocked or full: the chat then lasts until the page is closed.
-    }
-  }, soon);
-}
-addEventListener("pagehide", () => {
-  clearTimeout(saveTimer);
-  try {
-    localStorage.setItem(MEMORY, JSON.stringify({ settings, messages, student: lastStudent, draft: prompt.value }));
-  } catch {
-    // As above.
-  }
-});
+const save = memory.keeper(() => ({ settings, student: lastStudent, draft: prompt.value, chat: talk.chat.nodes.length > 0 ? talk.chat.id : "", chatsOpen }));
 
-// -------------------------------------------------------------------------------------- words to the person
-
-const say = (/** @type {string} */ text) => (at("status").textContent = text);
-
-/** @param {string} kind @param {string} message @param {{ hint?: string, code?: string, action?: [string, () => void] }} [more] */
-function notice(kind, message, { hint = "", code = "", action } = {}) {
-  const box = make("div", `notice ${kind}`);
-  box.dataset.code = code;
-  const words = make("p");
-  words.append(make("strong", "", message), hint ? ` ${hint}` : "");
-  if (code) words.append(" ", make("code", "", code));
-  box.append(words);
-  const button = (/** @type {string} */ label, /** @type {() => void} */ act) => {
-    const node = /** @type {HTMLButtonElement} */ (make("button", "plain", label));
-    node.type = "button";
-    node.addEventListener("click", () => {
-      box.remove();
-      act();
-      prompt.focus();
-    });
-    box.append(node);
-  };
-  if (action) button(action[0], action[1]);
-  button("Close", () => {});
-  const others = [...at("notices").children];
-  for (const other of others) if (other.querySelector("p")?.textContent === words.textContent) other.remove();
-  if (others.length > 3) others[0].remove();
-  at("notices").append(box);
-  return box;
-}
-
-/** @param {any} error */
-const complain = (error) => {
-  const { code, message, hint } = UnderstudyError.from(error);
-  return notice("error", message, { hint, code });
-};
-
-/** @param {string} [words] @param {number} [part] */
-function loading(words, part) {
-  const bar = /** @type {HTMLProgressElement} */ (at("loading-bar"));
-  at("loading").hidden = words === undefined;
-  if (words === undefined) return;
-  at("loading-words").textContent = words;
-  if (part === undefined || !Number.isFinite(part)) bar.removeAttribute("value");
-  else bar.value = part;
-}
-
-const PHASES = { engine: "Fetching the engine", download: "Fetching the student", header: "Reading the file", weights: "Loading the student", pipelines: "Preparing the student" };
+const PHASES = ["engine", "download", "header", "weights", "pipelines"];
 const onProgress = (/** @type {any} */ { phase, loaded, total }) => {
-  const amount = total && phase !== "pipelines" ? `, ${size(loaded)} of ${size(total)}` : "";
-  loading(`${/** @type {any} */ (PHASES)[phase] ?? "Loading"}${amount}`, total ? loaded / total : undefined);
+  const words = t(PHASES.includes(phase) ? `phase.${phase}` : "phase.loading");
+  loading(total && phase !== "pipelines" ? t("phase.amount", { words, loaded: size(loaded), total: size(total) }) : words, total ? loaded / total : undefined);
 };
 
 // ------------------------------------------------------------------------------------------------- students
@@ -160,12 +97,12 @@ function heed({ kind, message, hint, progress, device, names, uri }) {
   if (kind === "progress") return onProgress(progress);
   if (kind === "requests") return counter.add(names);
   if (kind === "blocked") return counter.refuse(uri);
-  if (kind === "device-lost") notice("warning", message, { hint: hint || "The student is being loaded again; the chat then goes on where it was.", code: "device-lost" });
-  if (kind === "engine-crashed") notice("warning", message, { hint, code: "crashed" });
-  if (kind === "engine-failed") notice("error", message, { hint, code: "crashed" });
+  if (kind === "device-lost") notice("warning", message, { hint: hint || t("device.lost.hint"), foreign: true, code: "device-lost" });
+  if (kind === "engine-crashed") notice("warning", message, { hint, code: "crashed", foreign: true });
+  if (kind === "engine-failed") notice("error", message, { hint, code: "crashed", foreign: true });
   if (kind === "device-rebuilt" || kind === "engine-restarted") {
     loading();
-    notice("good", message);
+    notice("good", message, { foreign: true });
     if (device) showDevice(device);
   }
 }
@@ -185,14 +122,14 @@ async function adopt(opened, blob, key, from) {
   counter.start();
   loading();
   hideCandidate();
-  say("Ready.");
+  say(t("ready"));
   save();
-  measure();
+  talk.meter.measure();
   // The list first: what it shows as open must not wait for adapters to come back.
   at("students").querySelector("[aria-current]")?.removeAttribute("aria-current");
   const listed = listStudents();
   await adapters.adopted(blob, key, before);
-  if (messages.length > 0) await recall.restore();
+  if (talk.chat.nodes.length > 0) await recall.restore();
   teach.studentOpened();
   return listed;
 }
@@ -207,20 +144,20 @@ function openBlob(blob, name, key, from) {
     const { signal } = openControl;
     let fits = true;
     try {
-      if (!engine) throw new UnderstudyError("no-device", "The engine is not running.", "Reload the page.");
-      loading("Reading the file");
+      if (!engine) throw new UnderstudyError("no-device", t("engine.off"), t("engine.off.hint"));
+      loading(t("phase.header"));
       const plan = await engine.plan(blob, { context: context(), signal });
       fits = plan.fits;
       showCandidate(plan, name, { onCancel: () => (fits ? openControl?.abort() : hideCandidate()) });
-      if (!fits) throw new UnderstudyError("does-not-fit", `${name} was not opened.`, [plan.words, plan.suggestion].filter(Boolean).join(" "));
+      if (!fits) throw new UnderstudyError("does-not-fit", t("opened.not", { name }), [plan.words, plan.suggestion].filter(Boolean).join(" "));
       await adopt(await engine.open(blob, { context: context(), signal, onProgress }), blob, key, from);
       return true;
     } catch (error) {
       const known = UnderstudyError.from(error);
       if (fits) hideCandidate();
       if (known.code === "adapter" && student) await attach(blob, name);
-      else if (known.code === "aborted") say("Not opened.");
-      else notice("error", known.message, { hint: `${known.hint}${student ? ` ${student.info().name} stays open.` : ""}`, code: known.code }).dataset.file = name;
+      else if (known.code === "aborted") say(t("opened.not.said"));
+      else notice("error", known.message, { hint: `${known.hint}${student ? ` ${t("opened.stays", { name: student.info().name })}` : ""}`, code: known.code, foreign: true }).dataset.file = name;
       return false;
     } finally {
       loading();
@@ -231,7 +168,7 @@ function openBlob(blob, name, key, from) {
 
 const adapters = new AdapterList({ student: () => student, say, complain, notice, keeps: () => keepBox.checked });
 
-const recall = new Recall({ student: () => student, print: () => adapters.owner?.print, busy: () => answering !== null, keeps: () => keepBox.checked });
+const recall = new Recall({ student: () => student, print: () => adapters.owner?.print, busy: () => talk.answering !== null, keeps: () => keepBox.checked });
 
 const teach = new TeachView({
   student: () => student, blob: () => studentBlob, key: () => openKey, inTurn, notice, complain, say, counter, adapters,
@@ -242,18 +179,18 @@ const teach = new TeachView({
 async function attach(blob, name) {
   try {
     const adapter = await adapters.attachFile(blob, name);
-    say(`${adapter.name} is attached to ${student.info().name}.`);
+    say(t("adapter.attached", { name: adapter.name, student: student.info().name }));
   } catch (error) {
     const known = UnderstudyError.from(error);
-    notice("error", known.message, { hint: known.hint, code: known.code }).dataset.file = name;
+    notice("error", known.message, { hint: known.hint, code: known.code, foreign: true }).dataset.file = name;
   }
 }
 
 /** @param {File} file */
 async function openFile(file) {
   const name = store.cleanName(file.name);
-  closePanel();
-  if (await openBlob(file, file.name, `file:${name}`, `a file on this computer, ${file.name}`)) {
+  drawers.close();
+  if (await openBlob(file, file.name, `file:${name}`, t("opened.from.file", { name: file.name }))) {
     if (keepBox.checked) keep(file, name);
   }
 }
@@ -276,7 +213,7 @@ async function keep(file, name) {
       },
     });
     if (!kept) {
-      notice("warning", `${name} was not kept.`, { hint: `${why} It can be used until this page is closed.`, code: "not-kept" });
+      notice("warning", t("notKept", { name }), { hint: t("notKept.hint", { why: why ?? "" }), code: "not-kept" });
     } else if (openKey === `file:${name}` && studentBlob === file) {
       openKey = lastStudent = `kept:${name}`;
       studentBlob = blob;
@@ -284,7 +221,7 @@ async function keep(file, name) {
       teach.studentMoved(blob);
     }
   } catch (/** @type {any} */ error) {
-    if (error?.code !== "aborted") notice("warning", `${name} was not kept.`, { hint: "It can be used until this page is closed.", code: "not-kept" });
+    if (error?.code !== "aborted") notice("warning", t("notKept", { name }), { hint: t("notKept.plain"), code: "not-kept" });
   }
   if (saving.get(name) === entry) saving.delete(name);
   save();
@@ -301,18 +238,18 @@ async function listStudents() {
   showStudents(entries, openKey, { onOpen: openEntry, onDelete: deleteEntry });
   const kept = students.reduce((sum, { bytes }) => sum + bytes, 0);
   at("students-words").textContent = !available
-    ? "This browser's storage is blocked, so nothing is kept. Students can be used until the page is closed."
-    : students.length ? `${counted(students.length, "student")}, ${size(kept)}, room for ${size(await store.room())} more.` : "Students that you open are kept in this browser, on this machine.";
+    ? t("kept.blocked")
+    : students.length ? t("kept.words", { n: students.length, size: size(kept), room: size(await store.room()) }) : t("kept.none");
 }
 
 /** @param {Pick<import("./panels.js").Entry, "name" | "label" | "bundled">} entry */
 async function openEntry({ name, bundled: fromSite, label }) {
-  closePanel();
+  drawers.close();
   if (fromSite) {
     try {
       counter.add([new URL(`students/${name}`, document.baseURI).href]);
       const blob = await Understudy.blob(`students/${name}`, { onProgress });
-      await openBlob(blob, label, `site:${name}`, "this page; it comes with it");
+      await openBlob(blob, label, `site:${name}`, t("opened.from.page"));
     } catch (error) {
       loading();
       complain(error);
@@ -321,10 +258,10 @@ async function openEntry({ name, bundled: fromSite, label }) {
   }
   const blob = await store.find(name);
   if (!blob) {
-    notice("error", `${name} is no longer there.`, { hint: "Open the file again.", code: "io" });
+    notice("error", t("gone", { name }), { hint: t("gone.hint"), code: "io" });
     return listStudents();
   }
-  await openBlob(blob, name, `kept:${name}`, `this browser's storage, ${name}`);
+  await openBlob(blob, name, `kept:${name}`, t("opened.from.storage", { name }));
 }
 
 /** @param {import("./panels.js").Entry} entry */
@@ -342,9 +279,9 @@ async function deleteEntry({ name }) {
       lastStudent = "";
     }
     await store.remove(name);
-    say(`${name} was deleted.`);
+    say(t("deleted", { name }));
   } catch {
-    notice("error", `${name} could not be deleted.`, { hint: "Try again in a moment.", code: "io" });
+    notice("error", t("deleted.not", { name }), { hint: t("deleted.not.hint"), code: "io" });
   }
   save();
   listStudents();
@@ -356,7 +293,7 @@ function reopen(newEngine) {
     if (!studentBlob || !student) return;
     const before = engine;
     try {
-      loading("Loading the student");
+      loading(t("phase.weights"));
       const next = newEngine ? await startEngine() : engine;
       try {
         const attached = student.adapters;
@@ -372,8 +309,8 @@ function reopen(newEngine) {
       }
       const info = student.info();
       showStudent(info, student.device);
-      say(`Ready, with a context of ${whole(info.context)} tokens.`);
-      measure();
+      say(t("ready.context", { n: info.context }));
+      talk.meter.measure();
     } catch (error) {
       complain(error);
     } finally {
@@ -383,7 +320,7 @@ function reopen(newEngine) {
 }
 
 async function boot() {
-  loading("Starting");
+  loading(t("starting"));
   await store.tidy();
   const kept = lastStudent.startsWith("kept:") ? await store.find(lastStudent.slice(5)) : null;
   const starting = startEngine();
@@ -397,12 +334,12 @@ async function boot() {
   try {
     let blob = /** @type {Blob | null} */ (kept);
     let key = lastStudent;
-    let from = `this browser's storage, ${lastStudent.slice(5)}`;
+    let from = t("opened.from.storage", { name: lastStudent.slice(5) });
     if (!blob) {
       await listing;
       blob = await Understudy.blob(`students/${bundled[0].file}`, { onProgress });
       key = `site:${bundled[0].file}`;
-      from = "this page; it comes with it";
+      from = t("opened.from.page");
     }
     engine = await starting;
     showDevice(engine.device);
@@ -413,27 +350,11 @@ async function boot() {
     loading();
     lastStudent = "";
     complain(error);
-    say("No student is open. Open a GGUF file to go on.");
+    say(t("opened.none"));
   }
 }
 
 // ----------------------------------------------------------------------------------------------------- chat
-
-const view = new ChatView({ root: at("messages"), welcome: at("welcome"), say, onRegenerate: regenerate });
-/** @type {{ stop: () => void } | null} */ let answering = null;
-
-/** @param {string[]} prompts */
-function suggest(prompts) {
-  at("suggestions").replaceChildren(...prompts.slice(0, 4).map((text) => {
-    const button = /** @type {HTMLButtonElement} */ (make("button", "suggestion", text));
-    button.type = "button";
-    button.addEventListener("click", () => {
-      prompt.value = text;
-      send();
-    });
-    return button;
-  }));
-}
 
 /** @param {string} name */
 function numberOf(name) {
@@ -441,178 +362,48 @@ function numberOf(name) {
   return text === "" || !Number.isFinite(Number(text)) ? undefined : Number(text);
 }
 
-const request = () => ({
-  messages: [...(settings.system.trim() ? [{ role: "system", content: settings.system }] : []), ...messages.map(({ role, content }) => ({ role, content }))],
-  ...Object.fromEntries(["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map((name) => [name, numberOf(name)])),
-  ...(student.info().thinks ? { enable_thinking: Boolean(settings.thinking) } : {}),
+const chats = new ChatStore();
+const attachments = new Attachments({ student: () => student, opening: () => opening, changed: () => talk.meter.measure() });
+const talk = new Conversation(chats, {
+  attachments,
+  student: () => student, opening: () => opening, system: () => settings.system, remember: save,
+  request: () => ({
+    ...Object.fromEntries(["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map((name) => [name, numberOf(name)])),
+    ...(student.info().thinks ? { enable_thinking: Boolean(settings.thinking) } : {}),
+  }),
+  changed: () => list.refresh(), recall,
 });
-
-function send() {
-  const text = prompt.value.trim();
-  if (!text || answering) return;
-  prompt.value = "";
-  grow();
-  const message = /** @type {Message} */ ({ role: "user", content: text });
-  messages.push(message);
-  view.follow = true;
-  view.add(message);
+const list = new ChatList(chats, {
+  current: () => talk.chat,
+  open: (id) => {
+    drawers.close();
+    talk.open(id).then(() => list.draw());
+  },
+  renamed: (chat) => talk.renamed(chat),
+  removed: (id) => talk.removed(id),
+});
+const drawers = new Drawers({ chatsOpen, onChats: (open) => {
+  chatsOpen = open;
   save();
-  answer();
-}
+} });
 
-function regenerate() {
-  if (answering || messages.at(-1)?.role !== "assistant") return;
-  messages.pop();
-  view.pop();
-  answer();
-  prompt.focus();
-}
-
-/** Gives a question that got no answer back to the person. */
-function takeBack() {
-  const question = messages.at(-1);
-  if (question?.role !== "user") return;
-  messages.pop();
-  view.pop();
-  prompt.value = prompt.value.trim() ? `${question.content}\n\n${prompt.value}` : question.content;
-  grow();
-}
-
-async function answer() {
-  const reply = /** @type {Message} */ ({ role: "assistant", content: "", reasoning: "" });
-  const part = view.add(reply);
-  let stopped = false;
-  /** @type {any} */ let stream = null;
-  /** @type {() => void} */ let giveUp = () => {};
-  const stopping = new Promise((resolve) => (giveUp = () => resolve(undefined)));
-  answering = {
-    stop() {
-      stopped = true;
-      giveUp();
-      stream?.stop();
-    },
-  };
-  working(true);
-  const begun = performance.now();
-  let first = 0;
-  /** @type {any} */ let last = null;
-  try {
-    if (!student) say("The answer starts as soon as the student is loaded.");
-    await Promise.race([opening, stopping]);
-    if (stopped) throw new UnderstudyError("aborted", "Stopped.");
-    if (!student) throw new UnderstudyError("no-student", "No student is open.", "Open a GGUF file, then send again.");
-    say("Answering.");
-    stream = student.chat.completions.create({ ...request(), stream: true });
-    for await (const chunk of stream) {
-      const { delta, finish_reason: finish } = chunk.choices[0];
-      if (chunk.prompt_progress) part.reading(chunk.prompt_progress);
-      if (chunk.restart) reply.content = reply.reasoning = "";
-      if (!first && (delta.content || delta.reasoning_content)) first = performance.now();
-      reply.content += delta.content ?? "";
-      reply.reasoning += delta.reasoning_content ?? "";
-      part.update();
-      if (chunk.tokens && chunk.tokens % 8 === 0) pace(chunk.tokens, first);
-      if (finish) last = { finish, ...chunk };
-    }
-    const empty = !reply.content && !reply.reasoning;
-    if (empty && (stopped || last?.finish === "abort")) throw new UnderstudyError("aborted", "Stopped.");
-    reply.stats = {
-      ms: (first || performance.now()) - begun, tokens: last?.usage?.completion_tokens ?? 0,
-      perSecond: last?.timings?.predicted_per_second ?? 0, finish: last?.finish ?? "stop",
-    };
-    if (empty) reply.content = "*The student gave an empty answer.*";
-    if (last?.context) showMeter(last.context.used, last.context.size, `${rate(reply.stats.perSecond)} tokens/s`);
-    const full = last?.finish === "length" && last.context.used + 1 >= last.context.size;
-    if (full) notice("warning", "The context is full, so the answer ends here.", { hint: "Start a new chat, or set a longer context.", code: "context-full" });
-    say(stopped ? "Stopped." : full ? "The context is full." : last?.finish === "length" ? "The answer reached its limit." : "Answer finished.");
-    finish();
-    if (last?.context) recall.soon(last.context.used);
-  } catch (error) {
-    const known = UnderstudyError.from(error);
-    if (reply.content || reply.reasoning) {
-      reply.broken = true;
-      finish();
-    } else {
-      view.pop();
-      takeBack();
-    }
-    if (known.code === "aborted") say("Stopped.");
-    else {
-      say("");
-      complain(known);
-    }
-  }
-  answering = null;
-  working(false);
-  save();
-  measure();
-
-  function finish() {
-    messages.push(reply);
-    part.finish();
-  }
-}
-
-/** @param {boolean} busy */
-function working(busy) {
-  const focused = document.activeElement;
-  at("send").hidden = busy;
-  at("stop").hidden = !busy;
-  at("messages").setAttribute("aria-busy", String(busy));
-  if (focused === at("send") || focused === at("stop")) prompt.focus();
-}
-
-// ------------------------------------------------------------------------------------------------- the meter
-
-/** @param {number} used @param {number} total @param {string} [more] */
-function showMeter(used, total, more = "") {
-  const bar = /** @type {HTMLMeterElement} */ (at("meter-bar"));
-  bar.max = total;
-  bar.low = total * 0.7;
-  bar.high = total * 0.9;
-  bar.optimum = 0;
-  bar.value = Math.min(used, total);
-  const over = used >= total ? ", full: shorten the message or start a new chat" : "";
-  at("meter-words").textContent = `${whole(used)} of ${whole(total)} tokens${over}${more ? `, ${more}` : ""}`;
-}
-
-/** @param {number} tokens @param {number} since */
-function pace(tokens, since) {
-  const bar = /** @type {HTMLMeterElement} */ (at("meter-bar"));
-  const perSecond = (tokens - 1) / Math.max(0.001, (performance.now() - since) / 1000);
-  at("meter-words").textContent = `${whole(Math.min(bar.max, measured + tokens))} of ${whole(bar.max)} tokens, ${rate(perSecond)} tokens/s`;
-  bar.value = Math.min(bar.max, measured + tokens);
-}
-
-let measured = 0;
-let measureTimer = 0;
-/** Counts what the chat and the draft take, when the student has a moment. */
-function measure() {
-  clearTimeout(measureTimer);
-  measureTimer = setTimeout(async () => {
-    if (!student || answering) return;
-    const draft = prompt.value.trim();
-    const asked = student;
-    const { messages: all } = request();
-    const list = draft ? [...all, { role: "user", content: draft }] : all;
-    try {
-      const used = list.length ? await student.count(list) : 0;
-      if (asked !== student || answering) return;
-      measured = used;
-      showMeter(used, student.info().context);
-    } catch {
-      // A template may refuse a half-made chat; the meter then waits for the answer.
-    }
-  }, 250);
+/** @param {string[]} prompts */
+function suggest(prompts) {
+  at("suggestions").replaceChildren(...prompts.slice(0, 4).map((text) => {
+    const button = /** @type {HTMLButtonElement} */ (make("button", "suggestion", text));
+    button.type = "button";
+    button.addEventListener("click", () => talk.send(text));
+    return button;
+  }));
 }
 
 // -------------------------------------------------------------------------------------------------- controls
 
-function grow() {
-  prompt.style.height = "auto";
-  prompt.style.height = `${Math.min(prompt.scrollHeight, innerHeight * 0.4)}px`;
-}
-
+const send = () => talk.send(prompt.value.trim(), attachments);
+promptView({
+  student: () => student, messages: () => talk.messages(prompt.value.trim(), attachments.files),
+  options: () => (student.info().thinks ? { enable_thinking: Boolean(settings.thinking) } : {}),
+});
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
@@ -626,35 +417,13 @@ prompt.addEventListener("keydown", (event) => {
 prompt.addEventListener("input", () => {
   grow();
   save();
-  measure();
+  talk.meter.measure();
 });
 at("stop").addEventListener("click", () => {
-  say("Stopping.");
-  answering?.stop();
+  say(t("stopping"));
+  talk.answering?.stop();
 });
-at("new-chat").addEventListener("click", () => {
-  const before = messages;
-  answering?.stop();
-  recall.forget();
-  messages = [];
-  view.render(messages);
-  if (before.length > 0) {
-    const offer = notice("good", "A new chat.", {
-      action: ["Bring the last one back", () => {
-        answering?.stop();
-        messages = before;
-        view.render(messages);
-        save();
-        measure();
-      }],
-    });
-    setTimeout(() => offer.remove(), 20_000);
-  }
-  say("");
-  prompt.focus();
-  save();
-  measure();
-});
+at("new-chat").addEventListener("click", () => talk.begin());
 
 at("open-file").addEventListener("click", () => fileInput.click());
 fileInput.addEventListener("change", () => {
@@ -668,7 +437,7 @@ const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 let depth = 0;
 addEventListener("dragenter", (event) => {
   if (!carriesFiles(event) || ++depth <= 0) return;
-  at("drop-words").textContent = teach.visible ? "Drop trace files to teach from them" : "Drop the GGUF file to open it";
+  at("drop-words").textContent = t(teach.visible ? "drop.traces" : "drop.chat");
   at("drop").hidden = false;
 });
 addEventListener("dragleave", (event) => {
@@ -683,9 +452,18 @@ addEventListener("drop", (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
   const files = [...(event.dataTransfer?.files ?? [])];
-  if (teach.visible && !files.some(({ name }) => name.endsWith(".gguf"))) teach.take(files);
-  else if (files.length > 0) openFile(/** @type {File} */ (joined(files)));
+  if (teach.visible && !files.some(({ name }) => name.endsWith(".gguf"))) return void teach.take(files);
+  isModel(files).then((is) => {
+    if (is) openFile(/** @type {File} */ (joined(files)));
+    else if (files.length > 0) attachments.take(files);
+  });
 });
+
+/** GGUF files say so in their first bytes, whatever they are called. @param {File[]} files */
+async function isModel(files) {
+  if (files.some(({ name }) => /\.gguf$/i.test(name))) return true;
+  return files.length > 0 && (await files[0].slice(0, 4).text().catch(() => "")) === "GGUF";
+}
 
 function showSettings() {
   for (const name of ["system", "temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "context", "engine"]) {
@@ -700,7 +478,7 @@ at("settings").addEventListener("input", (event) => {
   if (!(field.id in settings)) return;
   settings[field.id] = field.type === "checkbox" ? field.checked : field.value;
   save();
-  if (field.id === "system") measure();
+  if (field.id === "system") talk.meter.measure();
 });
 at("settings").addEventListener("change", (event) => {
   const field = /** @type {HTMLInputElement} */ (event.target);
@@ -715,46 +493,58 @@ at("reset").addEventListener("click", () => {
   save();
   if (reload || swap) reopen(swap);
 });
+new Personas({ settings, apply: (values) => {
+  Object.assign(settings, values);
+  showSettings();
+  save();
+  talk.meter.measure();
+} });
+const language = /** @type {HTMLSelectElement} */ (at("language"));
+language.replaceChildren(new Option(t("set.language.auto"), ""), ...Object.entries(TABLES).map(([name, table]) => {
+  const option = new Option(table.name, name);
+  option.lang = name;
+  return option;
+}));
+language.value = chosen();
+language.addEventListener("change", () => {
+  choose(language.value);
+  if (talk.answering || teach.busy) say(t("set.language.later"));
+  else location.reload();
+});
 keepBox.addEventListener("change", () => {
   settings.keep = keepBox.checked;
   save();
 });
 at("probe").addEventListener("click", () => probe());
 
-// The panel is a drawer on narrow screens.
-const narrow = matchMedia("(max-width: 60rem)");
-const panel = at("panel");
-const toggle = at("panel-toggle");
-function arrange(open = false) {
-  const drawer = narrow.matches;
-  panel.classList.toggle("open", drawer && open);
-  panel.inert = drawer && !open;
-  for (const node of document.querySelectorAll("main")) node.inert = drawer && open;
-  toggle.setAttribute("aria-expanded", String(drawer && open));
-  toggle.textContent = drawer && open ? "Close" : "Student";
-}
-function closePanel() {
-  if (narrow.matches && panel.classList.contains("open")) {
-    arrange(false);
-    toggle.focus();
-  }
-}
-toggle.addEventListener("click", () => arrange(!panel.classList.contains("open")));
-narrow.addEventListener("change", () => arrange(false));
-addEventListener("keydown", (event) => {
-  if (event.key === "Escape") closePanel();
-});
-
 // ----------------------------------------------------------------------------------------------------- start
 
-showSettings();
-arrange();
-// A question that was on its way when the page was closed goes back into the box.
-if (messages.at(-1)?.role === "user") {
-  const question = /** @type {Message} */ (messages.pop());
-  prompt.value ||= question.content;
+/** The chat that was open last; what an older page kept is taken over once, whichever tab comes first. */
+async function bringChats() {
+  await memory.alone("understudy-take-over", async () => {
+    const old = fromList(memory.recall().messages);
+    if (!old) return;
+    try {
+      await chats.save(old);
+      if (!chats.trouble) memory.taken();
+    } catch {
+      // The storage is full: the old chat stays where it was, and is shown all the same.
+    }
+    if (talk.chat.nodes.length === 0) await talk.become(old);
+  });
+  if (typeof saved.chat === "string" && saved.chat) await talk.resume(saved.chat);
+  await list.refresh();
 }
-view.render(messages);
+
+new Eraser({ chats, stop: async () => {
+  talk.answering?.stop();
+  talk.forgetAll();
+  await teach.reset(true);
+} });
+showSettings();
+talk.draw();
 grow();
-if (!narrow.matches) prompt.focus();
-inTurn(boot);
+if (!matchMedia("(max-width: 60rem)").matches) prompt.focus();
+bringChats();
+const offline = new Offline({ busy: () => talk.answering !== null || teach.busy, counter });
+inTurn(boot).then(() => offline.start());

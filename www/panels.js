@@ -2,7 +2,7 @@
 // The panel beside the chat: the plan of a file, the students kept here, and the three claims.
 import { make } from "./chat-view.js";
 import { dress } from "./markdown.js";
-import { counted, parameters, size, whole } from "./format.js";
+import { language, number, parameters, size, t } from "./words.js";
 
 /** @param {string} id */
 export const at = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -11,7 +11,7 @@ export const at = (id) => /** @type {HTMLElement} */ (document.getElementById(id
 function facts(list, rows) {
   list.replaceChildren(...rows.flatMap(([term, value]) => {
     const cell = make("dd", value ? "" : "silent");
-    cell.append(value || "not stated");
+    cell.append(value || t("fact.silent"));
     return [make("dt", "", term), cell];
   }));
 }
@@ -34,7 +34,7 @@ function several(things) {
   const holder = make("span");
   things.forEach((thing, index) => {
     if (index > 0) holder.append(", ");
-    const text = [thing.organization, thing.name].filter(Boolean).join(" / ") || thing.repo_url || "unnamed";
+    const text = [thing.organization, thing.name].filter(Boolean).join(" / ") || thing.repo_url || t("fact.unnamed");
     holder.append(named(text, thing.repo_url));
   });
   return holder;
@@ -44,42 +44,49 @@ function several(things) {
 export function showClaims(info, from) {
   const made = info.provenance ?? {};
   facts(at("provenance"), [
-    ["Name", made.name],
-    ["Author", made.author],
-    ["Organization", made.organization],
-    ["Licence", made.license ? named(made.license, made.license_link) : undefined],
-    ["Made from", several(made.base_models)],
-    ["Taught with", several(made.datasets)],
-    ["Distilled", made.distilled],
-    ["Quantized by", made.quantized_by],
-    ["Languages", made.languages?.join(", ")],
-    ["Address", made.url ? named(made.url, made.url) : undefined],
-    ["Description", made.description],
+    [t("fact.name"), made.name],
+    [t("fact.author"), made.author],
+    [t("fact.organization"), made.organization],
+    [t("fact.licence"), made.license ? named(made.license, made.license_link) : undefined],
+    [t("fact.madeFrom"), several(made.base_models)],
+    [t("fact.taughtWith"), several(made.datasets)],
+    [t("fact.distilled"), made.distilled],
+    [t("fact.quantizedBy"), made.quantized_by],
+    [t("fact.languages"), made.languages?.join(", ")],
+    [t("fact.address"), made.url ? named(made.url, made.url) : undefined],
+    [t("fact.description"), made.description],
   ]);
-  const blocks = Object.entries(info.block_types ?? {}).map(([type, count]) => `${parameters(Number(count))} in ${type}`).join(", ");
+  const blocks = Object.entries(info.block_types ?? {}).map(([type, count]) => t("fact.block", { n: parameters(Number(count)), type })).join(", ");
   facts(at("openness"), [
-    ["Opened from", from],
-    ["Architecture", `${info.architecture}, ${counted(info.layers, "layer")}, ${parameters(info.parameters)} parameters`],
-    ["Weights", blocks],
-    ["On the GPU", info.repacked?.join(" ") || undefined],
-    ["Vocabulary", counted(info.vocabulary, "token")],
-    ["Chat template", info.template === "file" ? "the file's own" : "a general one"],
-    .../** @type {string[]} */ (info.warnings ?? []).map((warning) => /** @type {[string, string]} */ (["Warning", warning])),
+    [t("fact.openedFrom"), from],
+    [t("fact.architecture"), t("fact.architecture.words", { name: info.architecture, n: info.layers, parameters: parameters(info.parameters) })],
+    [t("fact.weights"), blocks],
+    [t("fact.onGpu"), info.repacked?.join(" ") || undefined],
+    [t("fact.vocabulary"), t("tokens", { n: info.vocabulary })],
+    [t("fact.template"), t(info.template === "file" ? "fact.template.own" : "fact.template.general")],
+    .../** @type {string[]} */ (info.warnings ?? []).map((warning) => /** @type {[string, string]} */ ([t("fact.warning"), warning])),
   ]);
+}
+
+/** What the engine says is English in every language. @param {HTMLElement} node */
+function english(node) {
+  if (language !== "en") node.lang = "en";
+  return node;
 }
 
 /** @param {any} info @param {{ words: string, kind: string, notes: string[] }} device */
 export function showStudent(info, device) {
   at("student-name").textContent = info.name;
   at("student-words").textContent = info.words;
+  english(at("student-words"));
   at("current").textContent = info.name;
   showDevice(device);
 }
 
 /** @param {{ words: string, kind: string, notes: string[] }} device */
 export function showDevice({ words, kind, notes = [] }) {
-  const lead = kind !== "cpu" ? "" : notes.some((note) => note.includes("CPU engine")) ? "More slowly than on a GPU: " : "No WebGPU here: the CPU engine has taken over, more slowly. ";
-  at("device").replaceChildren(make("span", "", `${lead}${words}`), ...notes.map((note) => make("span", "note", note)));
+  const lead = kind !== "cpu" ? "" : notes.some((note) => note.includes("CPU engine")) ? "device.slow" : "device.cpu";
+  at("device").replaceChildren(make("span", "", lead ? t(lead, { words }) : words), ...notes.map((note) => english(make("span", "note", note))));
   at("device").dataset.kind = kind;
 }
 
@@ -91,15 +98,15 @@ export function showCandidate(plan, name, { onCancel }) {
   const box = at("candidate");
   const rows = make("dl", "facts");
   facts(rows, [
-    ["Weights", size(plan.weights_bytes)],
-    [`Cache for ${whole(plan.context)} tokens`, size(plan.cache_bytes)],
-    ["Scratch", size(plan.scratch_bytes)],
-    ["Device offers", size(plan.available_bytes)],
+    [t("plan.weights"), size(plan.weights_bytes)],
+    [t("plan.cache", { n: plan.context }), size(plan.cache_bytes)],
+    [t("plan.scratch"), size(plan.scratch_bytes)],
+    [t("plan.offer"), size(plan.available_bytes)],
   ]);
-  const close = /** @type {HTMLButtonElement} */ (make("button", "plain", plan.fits ? "Cancel" : "Close"));
+  const close = /** @type {HTMLButtonElement} */ (make("button", "plain", t(plan.fits ? "cancel" : "close")));
   close.type = "button";
   close.addEventListener("click", onCancel);
-  box.replaceChildren(make("p", "name", plan.name || name), make("p", plan.fits ? "quiet" : "warning", [plan.words, plan.suggestion].filter(Boolean).join(" ")), rows, close);
+  box.replaceChildren(make("p", "name", plan.name || name), english(make("p", plan.fits ? "quiet" : "warning", [plan.words, plan.suggestion].filter(Boolean).join(" "))), rows, close);
   box.hidden = false;
 }
 
@@ -119,26 +126,26 @@ export function showStudents(entries, open, { onOpen, onDelete }) {
     const item = make("li");
     const key = `${entry.bundled ? "site" : "kept"}:${entry.name}`;
     const text = make("div", "entry");
-    const detail = entry.saving === undefined ? `${size(entry.bytes)}${entry.bundled ? ", comes with this page" : ""}` : `keeping a copy, ${Math.round(entry.saving * 100)} %`;
+    const detail = entry.saving !== undefined ? t("entry.saving", { part: 100 * entry.saving }) : entry.bundled ? t("entry.bundled", { size: size(entry.bytes) }) : size(entry.bytes);
     text.append(make("span", "name", entry.label), make("span", "quiet", detail));
     item.append(text);
     /** @param {string} label @param {string} spoken @param {() => void} act */
     const button = (label, spoken, act) => {
       const node = /** @type {HTMLButtonElement} */ (make("button", "plain", label));
       node.type = "button";
-      node.setAttribute("aria-label", `${spoken} ${entry.label}`);
+      node.setAttribute("aria-label", t(spoken, { name: entry.label }));
       node.dataset.key = `${label} ${key}`;
       node.addEventListener("click", act);
       item.append(node);
     };
     if (entry.saving !== undefined) {
-      button("Cancel", "Do not keep", () => onDelete(entry));
+      button(t("cancel"), "entry.notKeep.label", () => onDelete(entry));
     } else {
       if (key === open) {
         item.setAttribute("aria-current", "true");
-        item.append(make("span", "mark", "open"));
-      } else button("Open", "Open", () => onOpen(entry));
-      if (!entry.bundled) button("Delete", "Delete", () => onDelete(entry));
+        item.append(make("span", "mark", t("entry.current")));
+      } else button(t("entry.open"), "entry.open.label", () => onOpen(entry));
+      if (!entry.bundled) button(t("delete"), "entry.delete.label", () => onDelete(entry));
     }
     return item;
   }));
@@ -153,7 +160,10 @@ export class Counter {
     this.since = Infinity;
     /** @type {string[]} */ this.names = [];
     this.blocked = 0;
-    /** Addresses that the policy refused; the browser lists them as requests too, though nothing left. @type {Set<string>} */
+    /**
+     * Addresses that the policy refused; the browser lists them as requests too, though nothing left. And the frame that registers the
+     * service worker, which is shown with what that fetched. @type {Set<string>}
+     */
     this.refused = new Set();
     document.addEventListener("securitypolicyviolation", (event) => this.refuse(event.blockedURI));
     new PerformanceObserver((list) => {
@@ -175,6 +185,11 @@ export class Counter {
   }
 
   /** @param {string} address */
+  excuse(address) {
+    this.refused.add(address);
+  }
+
+  /** @param {string} address */
   refuse(address) {
     this.blocked++;
     this.refused.add(address);
@@ -182,10 +197,10 @@ export class Counter {
   }
 
   show() {
-    at("requests-count").textContent = whole(this.names.length);
+    at("requests-count").textContent = number(this.names.length);
     // What an address itself could carry out of here.
-    at("bytes-sent").textContent = whole(this.names.reduce((sum, name) => sum + new TextEncoder().encode(name).length, 0));
-    at("blocked-count").textContent = whole(this.blocked);
+    at("bytes-sent").textContent = number(this.names.reduce((sum, name) => sum + new TextEncoder().encode(name).length, 0));
+    at("blocked-count").textContent = number(this.blocked);
     at("requests-list").replaceChildren(...this.names.slice(-20).map((name) => make("li", "", name)));
   }
 }
@@ -195,43 +210,43 @@ export async function probe() {
   const target = new URL("probe", document.baseURI).href;
   /** @type {[string, () => Promise<string>][]} */
   const ways = [
-    ["fetch", () => fetch(target).then(() => "sent", () => "blocked")],
-    ["XMLHttpRequest", () => new Promise((resolve) => {
+    [t("way.fetch"), () => fetch(target).then(() => "claims.sent", () => "claims.refused")],
+    [t("way.xhr"), () => new Promise((resolve) => {
       const request = new XMLHttpRequest();
-      request.onload = () => resolve("sent");
-      request.onerror = () => resolve("blocked");
+      request.onload = () => resolve("claims.sent");
+      request.onerror = () => resolve("claims.refused");
       request.open("GET", target);
       request.send();
     })],
-    ["WebSocket", () => new Promise((resolve) => {
+    [t("way.socket"), () => new Promise((resolve) => {
       try {
         const socket = new WebSocket(target.replace(/^http/, "ws"));
-        socket.onopen = () => resolve("sent");
-        socket.onerror = () => resolve("blocked");
+        socket.onopen = () => resolve("claims.sent");
+        socket.onerror = () => resolve("claims.refused");
       } catch {
-        resolve("blocked");
+        resolve("claims.refused");
       }
     })],
-    ["Picture", () => new Promise((resolve) => {
+    [t("way.picture"), () => new Promise((resolve) => {
       const image = new Image();
-      image.onload = () => resolve("sent");
-      image.onerror = () => resolve("blocked");
+      image.onload = () => resolve("claims.sent");
+      image.onerror = () => resolve("claims.refused");
       image.src = target;
     })],
-    ["Beacon", () => new Promise((resolve) => {
-      const timer = setTimeout(() => resolve("sent"), 500);
+    [t("way.beacon"), () => new Promise((resolve) => {
+      const timer = setTimeout(() => resolve("claims.sent"), 500);
       document.addEventListener("securitypolicyviolation", () => {
         clearTimeout(timer);
-        resolve("blocked");
+        resolve("claims.refused");
       }, { once: true });
       navigator.sendBeacon(target, "x");
     })],
-    ["Peer connection", async () => ("RTCPeerConnection" in window && window.RTCPeerConnection ? "sent" : "not available")],
+    [t("way.peer"), async () => ("RTCPeerConnection" in window && window.RTCPeerConnection ? "claims.sent" : "claims.missing")],
   ];
   const list = at("probe-results");
   list.replaceChildren();
   for (const [name, attempt] of ways) {
     const outcome = await attempt();
-    list.append(make("li", outcome === "sent" ? "bad" : "good", `${name}: ${outcome}`));
+    list.append(make("li", outcome === "claims.sent" ? "bad" : "good", `${name}: ${t(outcome)}`));
   }
 }

@@ -15,6 +15,7 @@ const PIECE = 1 << 20;
 /** @type {any} */ let teacher = null;
 /** @type {any} */ let deviceOptions = {};
 /** The student that is taught. @type {Blob} */ let student;
+/** Positions that it answers with. @type {number | undefined} */ let context;
 
 /** The traces as they were read, for reading them again. @type {{ files: File[], options: any } | null} */ let traces = null;
 
@@ -116,9 +117,9 @@ const work = {
     glue = await import(call.args.glue);
     await glue.default({ module_or_path: call.args.wasm });
     deviceOptions = await prepareDevice(call.args.options);
-    student = call.args.student;
+    ({ student, context } = call.args);
     teacher = await glue.Teacher.create(deviceOptions);
-    const info = await teacher.open(reader(student, call), student.size);
+    const info = await teacher.open(reader(student, call), student.size, context);
     return { device: teacher.device(), student: info };
   },
 
@@ -216,6 +217,7 @@ const work = {
 
   async export(call) {
     const { gguf, peft, card } = await teacher.export(call.args.about);
+    if (!peft) return { gguf: new Blob([gguf]), peft: null, card };
     const files = { "adapter_config.json": [new TextEncoder().encode(peft.config), { level: 6 }], "adapter_model.safetensors": [peft.weights, { level: 0 }] };
     return { gguf: new Blob([gguf]), peft: new Blob([zipSync(files, {})], { type: "application/zip" }), card };
   },
@@ -248,7 +250,7 @@ async function rebuild(reason) {
   }
   deviceOptions = await prepareDevice(deviceOptions);
   teacher = await glue.Teacher.create(deviceOptions);
-  await teacher.open(reader(student, OWN), student.size);
+  await teacher.open(reader(student, OWN), student.size, context);
   if (traces) await readTraces(OWN);
   if (training?.prepared) await prepare(OWN);
   notify("device-rebuilt", { device: teacher.device(), step: training?.step, curve: training?.curve });

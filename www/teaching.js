@@ -5,7 +5,7 @@
 import { Bridge } from "./bridge.js";
 import { BASE, collect, download } from "./download.js";
 import { UnderstudyError, aborted } from "./errors.js";
-import { GENERIC } from "./generic.js";
+import { GENERIC, ownAnswers } from "./generic.js";
 import { Shelf } from "./shelf.js";
 
 const over = () => new UnderstudyError("no-student", "This teaching is closed.", "Begin a new one.");
@@ -29,6 +29,7 @@ export class Teaching extends EventTarget {
     this.options = options;
     this.base = base;
     /** @type {Blob} */ this.blob = options.student;
+    /** The student itself, to be asked before it is taught. @type {any} */ this.pupil = options.pupil;
     /** @type {any} */ this.device = null;
     /** What the student's file says. @type {any} */ this.student = null;
     /** @type {any} */ this.report = null;
@@ -65,7 +66,7 @@ export class Teaching extends EventTarget {
     await this.bridge.boot();
     const { gpu = "auto", subgroups } = this.options;
     const glue = new URL("wasm/understudy_teach.js", this.base).href;
-    const args = { glue, wasm: this.wasm, options: { gpu, subgroups }, student: this.blob };
+    const args = { glue, wasm: this.wasm, options: { gpu, subgroups }, student: this.blob, context: this.pupil?.info().context };
     ({ device: this.device, student: this.student } = await this.bridge.call("start", args, { signal }));
   }
 
@@ -151,12 +152,12 @@ export class Teaching extends EventTarget {
    * @param {any} settings
    * @param {{ generic?: any[], every?: number, measure?: number, keep?: { folder: string, about?: any }, resume?: { checkpoint: Blob, curve?: any[] }, signal?: AbortSignal, onProgress?: (progress: any) => void }} [options]
    */
-  run(settings, { generic = GENERIC, every = 5, measure, keep, resume, signal, onProgress } = {}) {
+  run(settings, { generic, every = 5, measure, keep, resume, signal, onProgress } = {}) {
     if (this.closed) throw over();
     if (!this.traces) throw new UnderstudyError("bad-request", "There are no traces to teach from.", "Read traces first.");
     this.current?.stop();
     this.training = {
-      settings, generic, every, keep, measure: measure ?? Math.max(1, Math.round(settings.steps / 10)),
+      settings, generic: generic ?? GENERIC, asks: !generic && Boolean(this.pupil), every, keep, measure: measure ?? Math.max(1, Math.round(settings.steps / 10)),
       prepared: true, step: 0, kept: Boolean(keep), curve: resume?.curve ?? [], checkpoint: resume?.checkpoint ?? null,
     };
     this.lastVerdict = null;
@@ -195,7 +196,7 @@ export class Teaching extends EventTarget {
   /**
    * What was learned, as files. It has been read back and compared before this resolves.
    * @param {{ name?: string, base?: string, base_sha256?: string, teacher?: string, terms?: string }} [about]
-   * @returns {Promise<{ gguf: Blob, peft: Blob, card: any }>}
+   * @returns {Promise<{ gguf: Blob, peft: Blob | null, card: any }>}
    */
   async export(about = {}) {
     const { gguf, peft, card } = await this.ask("export", { about: { name: "Adapter", ...about } });
@@ -276,6 +277,8 @@ export class Run extends EventTarget {
 
   /** @param {any} training @param {any} options */
   async begin(training, { signal, onProgress }) {
+    if (training.asks) training.generic = await ownAnswers(this.teaching.pupil, { signal });
+    training.asks = false;
     const { settings, generic, every, measure, keep, checkpoint, curve } = training;
     const args = { settings, generic, every, measure, keep, ...(checkpoint ? { checkpoint, curve } : {}) };
     const begun = await this.teaching.ask("begin", args, { signal, listeners: onProgress ? { progress: onProgress } : {} });
@@ -373,7 +376,7 @@ export class Distillation {
     this.options = options;
     /** @type {any} */ this.report = null;
     /** @type {any} */ this.verdict = null;
-    /** @type {{ gguf: Blob, peft: Blob, card: any } | null} */ this.result = null;
+    /** @type {{ gguf: Blob, peft: Blob | null, card: any } | null} */ this.result = null;
   }
 
   /** The GGUF adapter, for `student.attach`. */

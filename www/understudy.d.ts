@@ -109,9 +109,52 @@ export interface Info extends Plan {
   device: string;
 }
 
-export interface Message {
-  role: "system" | "developer" | "user" | "assistant";
-  content: string | { type: "text"; text: string }[];
+type Content = string | { type: "text"; text: string }[];
+
+export type Message =
+  | { role: "system" | "developer" | "user"; content: Content }
+  /** `content` may be null beside calls. */
+  | { role: "assistant"; content: Content | null; tool_calls?: ToolCall[] }
+  | { role: "tool"; tool_call_id: string; content: Content; name?: string };
+
+/** A function that the student may call. */
+export interface Tool {
+  type: "function";
+  function: { name: string; description?: string; parameters?: object };
+}
+
+/** `arguments` is an object in JSON, as text. Ids tell the calls of one chat apart. */
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: { name: string; arguments: string };
+}
+
+/** "required", or a function by name: the answer is one call. It can be had of students that write calls as JSON. */
+export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
+
+/** A token with the natural logarithm of its probability. `bytes` may be a part of a character. */
+export interface TokenLogprob {
+  token: string;
+  bytes: number[];
+  logprob: number;
+}
+
+/**
+ * Every token of the answer and of its reasoning, but the end. The probability is the student's own, softmax of its logits: before
+ * temperature, filters, penalties, biases and forms.
+ */
+export interface Logprobs {
+  content: (TokenLogprob & { top_logprobs: TokenLogprob[] })[];
+  refusal: null;
+}
+
+/** The same in the shape of completions. `text_offset` counts characters of the answer. */
+export interface TextLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  top_logprobs: Record<string, number>[];
+  text_offset: number[];
 }
 
 export type ResponseFormat =
@@ -128,10 +171,36 @@ export interface Sampling {
   max_completion_tokens?: number;
   /** 0 takes the likeliest token every time. */
   temperature?: number;
+  /** Filters apply in this order: top_k, typical_p, top_p, min_p. */
   top_k?: number;
+  /** 0 to 1; 1 is off. */
+  typical_p?: number;
   top_p?: number;
   min_p?: number;
+  /** Of `n` choices each has a seed of its own: this one, the next, and so on. */
   seed?: number;
+  /** 1 to 128 choices, answered one after another. Default 1. */
+  n?: number;
+  /** Token ids with what is added to their logits, -100 to 100. */
+  logit_bias?: Record<string, number>;
+  /** 0.1 to 10; 1 is off. Also as `repetition_penalty`. Penalties see the last tokens of the prompt and of the answer. */
+  repeat_penalty?: number;
+  repetition_penalty?: number;
+  /** -2 to 2; 0 is off. */
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  /** How many of the last tokens the three see; -1 is all. Default 64. */
+  repeat_last_n?: number;
+  /** DRY: tokens that would go on with a sequence which came before are made less likely. 0 is off. */
+  dry_multiplier?: number;
+  /** Default 1.75. */
+  dry_base?: number;
+  /** Sequences shorter than so many tokens may repeat. Default 2. */
+  dry_allowed_length?: number;
+  /** How many of the last tokens it sees; -1 is all, and the default. */
+  dry_penalty_last_n?: number;
+  /** Sequences do not reach over these. Default: line ends, colons, quotes and stars. */
+  dry_sequence_breakers?: string[];
   stop?: string | string[];
   /**
    * The form of the answer. An answer that ends with finish_reason "stop" has it, unless a string of `stop` cut it; one that
@@ -147,7 +216,7 @@ export interface Sampling {
 }
 
 /** "length": `max_tokens` were drawn, or the context is full (then `context.used` is `context.size - 1`). */
-export type FinishReason = "stop" | "length" | "abort";
+export type FinishReason = "stop" | "length" | "tool_calls" | "abort";
 
 export interface Extras {
   usage: {
@@ -159,7 +228,7 @@ export interface Extras {
   };
   timings: { prompt_ms: number; predicted_ms: number; prompt_per_second: number; predicted_per_second: number };
   context: { used: number; size: number };
-  /** The generated tokens. */
+  /** The generated tokens, of all choices one behind another. */
   ids: number[];
 }
 
@@ -171,25 +240,37 @@ interface Stamp<O extends string> {
 }
 
 export interface ChatCompletion extends Stamp<"chat.completion">, Extras {
-  choices: [{ index: 0; message: { role: "assistant"; content: string; reasoning_content?: string }; logprobs: null; finish_reason: FinishReason }];
+  choices: {
+    index: number;
+    /** `content` is null where there is nothing but calls. */
+    message: { role: "assistant"; content: string | null; reasoning_content?: string; tool_calls?: ToolCall[] };
+    logprobs: Logprobs | null;
+    finish_reason: FinishReason;
+  }[];
 }
 
 export interface ChatCompletionChunk extends Stamp<"chat.completion.chunk">, Partial<Extras> {
-  choices: [{ index: 0; delta: { content?: string; reasoning_content?: string }; finish_reason: FinishReason | null }];
+  /** One. A call comes whole. */
+  choices: {
+    index: number;
+    delta: { content?: string; reasoning_content?: string; tool_calls?: (ToolCall & { index: number })[] };
+    logprobs?: Logprobs;
+    finish_reason: FinishReason | null;
+  }[];
   /** Tokens generated so far. */
   tokens?: number;
   /** Before the first token: how much of the prompt has been read. */
   prompt_progress?: { processed: number; total: number };
-  /** After a lost device the answer came out differently: forget what came before this chunk. */
+  /** After a lost device the answer came out differently: forget what came of this choice before this chunk. */
   restart?: true;
 }
 
 export interface Completion extends Stamp<"text_completion">, Extras {
-  choices: [{ index: 0; text: string; logprobs: null; finish_reason: FinishReason }];
+  choices: { index: number; text: string; logprobs: TextLogprobs | null; finish_reason: FinishReason }[];
 }
 
 export interface CompletionChunk extends Stamp<"text_completion">, Partial<Extras> {
-  choices: [{ index: 0; text: string; finish_reason: FinishReason | null }];
+  choices: { index: number; text: string; logprobs?: TextLogprobs; finish_reason: FinishReason | null }[];
   tokens?: number;
   restart?: true;
 }
@@ -199,13 +280,28 @@ export interface CompletionStream<C> extends AsyncIterable<C> {
   stop(): void;
 }
 
-export interface ChatBody extends Sampling {
+/** What a chat's prompt depends on besides its messages. */
+export interface PromptOptions {
+  /** Shown by the student's chat template; one that leaves them out is an error. */
+  tools?: Tool[];
+  /** Default "auto". With "none" the student is not shown the tools. */
+  tool_choice?: ToolChoice;
+  enable_thinking?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface ChatBody extends Sampling, PromptOptions {
   messages: Message[];
+  logprobs?: boolean;
+  /** 0 to 20 alternatives for each token, with `logprobs: true`. */
+  top_logprobs?: number;
 }
 
 /** A raw continuation: no template, only the beginning-of-sequence token where the student has one. */
 export interface TextBody extends Sampling {
   prompt: string;
+  /** 0 to 20 alternatives for each token. */
+  logprobs?: number;
 }
 
 export interface Notice {
@@ -265,7 +361,9 @@ export interface Student extends Noticing {
   logits(ids: ArrayLike<number>, options?: { signal?: AbortSignal }): Promise<Float32Array>;
   tokenize(text: string, options?: { add_special?: boolean; parse_special?: boolean; signal?: AbortSignal }): Promise<Uint32Array>;
   /** Tokens that this chat would take as a prompt. */
-  count(messages: Message[], options?: { signal?: AbortSignal }): Promise<number>;
+  count(messages: Message[], options?: PromptOptions): Promise<number>;
+  /** The prompt of this chat to the letter, control tokens included. */
+  prompt(messages: Message[], options?: PromptOptions): Promise<string>;
   /**
    * Teaches this student from a teacher's answers in one go, on a worker and a device of its own; the chat stays usable.
    * Iterate it for step reports; afterwards `adapter` is what was learned, ready for `attach`.
@@ -434,8 +532,8 @@ export interface Verdict {
 export interface AdapterFiles {
   /** For `student.attach` and llama.cpp. */
   gguf: Blob;
-  /** A zip of adapter_config.json and adapter_model.safetensors. */
-  peft: Blob;
+  /** A zip of adapter_config.json and adapter_model.safetensors; null where the student's matrices have no names there. */
+  peft: Blob | null;
   /** Provenance, settings, curve and verdict. */
   card: Record<string, unknown>;
 }
@@ -452,7 +550,8 @@ export interface AdapterAbout {
 export interface TeachingOptions extends Pick<EngineOptions, "assets" | "loader" | "gpu" | "subgroups" | "signal" | "onProgress"> {}
 
 export interface RunOptions {
-  /** Chats on which forgetting is measured; the last message of each is the answer. Default: everyday rows that come with this module. */
+  /** Chats on which forgetting is measured; the last message of each is the answer. Default: the student's own
+   *  answers to everyday questions, which it is asked first. */
   generic?: { role: string; content: string }[][];
   /** A checkpoint every so many steps, default 5. From it the training goes on after a lost device or a crash. */
   every?: number;

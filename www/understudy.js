@@ -10,8 +10,9 @@
 // blob: URL so that it lives under the policy of the page that embeds it; teaching has one of its own (teaching.js).
 
 import { Bridge } from "./bridge.js";
+import { CHAT, TEXT, create, messageOf } from "./completions.js";
 import { BASE, collect, download } from "./download.js";
-import { UnderstudyError, aborted, closed } from "./errors.js";
+import { UnderstudyError, closed } from "./errors.js";
 import { Distillation, Teaching } from "./teaching.js";
 
 export { UnderstudyError };
@@ -181,8 +182,8 @@ class Student extends EventTarget {
     engine.addEventListener("notice", (event) => {
       if (!this.closed) this.dispatchEvent(new CustomEvent("notice", { detail: /** @type {CustomEvent} */ (event).detail }));
     });
-    this.chat = { completions: { create: (/** @type {any} */ body, /** @type {any} */ options) => this.create(body, options, CHAT) } };
-    this.completions = { create: (/** @type {any} */ body, /** @type {any} */ options) => this.create(body, options, TEXT) };
+    this.chat = { completions: { create: (/** @type {any} */ body, /** @type {any} */ options) => create(this, body, options, CHAT) } };
+    this.completions = { create: (/** @type {any} */ body, /** @type {any} */ options) => create(this, body, options, TEXT) };
   }
 
   info() {
@@ -251,22 +252,14 @@ class Student extends EventTarget {
     return this.ask("tokenize", { text, options }, { signal });
   }
 
-  /** @param {any[]} messages @param {{ signal?: AbortSignal }} [options] */
-  count(messages, options) {
-    return this.ask("count", { messages: messages.map(({ role, content }) => ({ role, content })) }, options);
+  /** Tokens of a chat as a prompt. @param {any[]} messages @param {any} [options] tools, tool_choice, enable_thinking, signal */
+  async count(messages, { signal, ...options } = {}) {
+    return this.ask("count", { messages: messages.map(messageOf), options }, { signal });
   }
 
-  /** @param {any} body @param {any} options @param {Shape} shape */
-  create(body, options, shape) {
-    const { stream = false, signal = options?.signal, ...rest } = body ?? {};
-    if (!stream) {
-      return (async () => {
-        const result = await this.generate(shape.request(rest), { signal });
-        if (signal?.aborted) throw aborted();
-        return shape.whole(stamp(shape, this), result);
-      })();
-    }
-    return new CompletionStream(this, shape, rest, signal);
+  /** The prompt of a chat, to the letter. @param {any[]} messages @param {any} [options] tools, tool_choice, enable_thinking, signal */
+  async prompt(messages, { signal, ...options } = {}) {
+    return this.ask("prompt", { messages: messages.map(messageOf), options }, { signal });
   }
 
   /** @param {any} request @param {any} options */
@@ -280,7 +273,7 @@ class Student extends EventTarget {
    */
   teaching(options = {}) {
     if (this.closed) return Promise.reject(closed());
-    return Teaching.start({ ...this.engine.options, signal: undefined, onProgress: undefined, ...options, assets: this.engine.base, student: this.blob });
+    return Teaching.start({ ...this.engine.options, signal: undefined, onProgress: undefined, ...options, assets: this.engine.base, student: this.blob, pupil: this });
   }
 
   /**
@@ -344,142 +337,6 @@ class Adapter {
     const number = this.number();
     await this.student.ask("detach", { number });
     this.student.attached.splice(this.student.attached.indexOf(this), 1);
-  }
-}
-
-/** @typedef {{ id: string, object: string, request: (body: any) => any, whole: (stamp: any, result: any) => any, piece: (delta: any) => any }} Shape */
-
-const KNOWN = new Set(["messages", "prompt", "model", "user", "n", "max_tokens", "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "seed",
-  "stop", "response_format", "enable_thinking", "chat_template_kwargs", "ignore_eos", "stream_options", "store", "metadata"]);
-/** Settings of other servers that mean "off" with these values, and are not served with any other. */
-const OFF = { n: [1], frequency_penalty: [0], presence_penalty: [0], repetition_penalty: [1], logprobs: [false], tool_choice: ["none"] };
-
-/** @param {any} body */
-function settings(body) {
-  for (const [name, value] of Object.entries(body)) {
-    const off = /** @type {any} */ (OFF)[name];
-    if (value == null || (off ? off.includes(value) : KNOWN.has(name))) continue;
-    throw new UnderstudyError("bad-request", `The request cannot be served: ${name} is not known here.`, "Leave this setting out and send again.");
-  }
-  const { max_tokens = body.max_completion_tokens, temperature, top_k, top_p, min_p, seed, stop, response_format } = body;
-  const enable_thinking = body.enable_thinking ?? body.chat_template_kwargs?.enable_thinking;
-  const all = { max_tokens, temperature, top_k, top_p, min_p, seed, stop, response_format, enable_thinking, ignore_end: body.ignore_eos };
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value != null));
-}
-
-/** @param {any} content */
-function textOf(content) {
-  if (typeof content === "string") return content;
-  if (Array.isArray(content) && content.every((part) => part?.type === "text" && typeof part.text === "string")) return content.map((part) => part.text).join("");
-  throw new UnderstudyError("bad-request", "The request cannot be served: a message's content must be text.", "Send text only.");
-}
-
-/** @param {any} result */
-const extras = ({ usage, timings, context, ids }) => ({
-  usage: { ...usage, prompt_tokens_details: { cached_tokens: usage.cached_tokens } }, timings, context, ids,
-});
-
-/** @type {Shape} */
-const CHAT = {
-  id: "chatcmpl", object: "chat.completion",
-  request(body) {
-    if (!Array.isArray(body.messages) || body.messages.length === 0) {
-      throw new UnderstudyError("bad-request", "The request cannot be served: messages must be a list with at least one message.", "Add a message and send again.");
-    }
-    const messages = body.messages.map((/** @type {any} */ { role, content }) => ({ role: role === "developer" ? "system" : String(role), content: textOf(content) }));
-    return { ...settings(body), messages };
-  },
-  whole: (stamp, result) => ({
-    ...stamp,
-    choices: [{ index: 0, message: { role: "assistant", content: result.content, ...(result.reasoning ? { reasoning_content: result.reasoning } : {}) }, logprobs: null, finish_reason: result.finish_reason }],
-    ...extras(result),
-  }),
-  piece: ({ content, reasoning }) => ({ delta: { ...(content ? { content } : {}), ...(reasoning ? { reasoning_content: reasoning } : {}) } }),
-};
-
-/** @type {Shape} */
-const TEXT = {
-  id: "cmpl", object: "text_completion",
-  request(body) {
-    if (typeof body.prompt !== "string") throw new UnderstudyError("bad-request", "The request cannot be served: prompt must be text.", "Pass a prompt and send again.");
-    return { ...settings(body), prompt: body.prompt };
-  },
-  whole: (stamp, result) => ({ ...stamp, choices: [{ index: 0, text: result.content, logprobs: null, finish_reason: result.finish_reason }], ...extras(result) }),
-  piece: ({ content }) => ({ text: content ?? "" }),
-};
-
-/** @param {Shape} shape @param {Student} student */
-const stamp = (shape, student) => ({
-  id: `${shape.id}-${crypto.randomUUID()}`, object: shape.object, created: Math.floor(Date.now() / 1000), model: student.details.name,
-});
-
-/**
- * A streamed answer: an async iterator of chunks. The last chunk carries finish_reason, usage, timings and context.
- * `stop()` ends it early with what there is; leaving the loop ends it too; an aborted signal throws "aborted".
- * After a lost device the answer goes on by itself; should it come out differently, one chunk has `restart: true`,
- * and everything before it is to be forgotten.
- */
-class CompletionStream {
-  control = new AbortController();
-  stopped = false;
-  /** @type {(() => void) | null} */ wake = null;
-
-  /** @param {Student} student @param {Shape} shape @param {any} body @param {AbortSignal} [signal] */
-  constructor(student, shape, body, signal) {
-    /** @type {any[]} */ this.chunks = [];
-    this.done = false;
-    /** @type {any} */ this.result = null;
-    const head = { ...stamp(shape, student), object: shape === CHAT ? "chat.completion.chunk" : shape.object };
-    const push = (/** @type {any} */ chunk) => {
-      this.chunks.push(chunk);
-      this.wake?.();
-    };
-    const piece = (/** @type {any} */ delta, /** @type {any} */ finish = null) => ({ ...head, choices: [{ index: 0, ...shape.piece(delta), finish_reason: finish }] });
-    const abort = () => this.control.abort();
-    if (signal?.aborted) abort();
-    signal?.addEventListener("abort", abort, { once: true });
-    (async () => {
-      try {
-        const result = await student.generate(shape.request(body), {
-          signal: this.control.signal,
-          onDelta: (/** @type {any} */ delta) => push({ ...piece(delta), tokens: delta.tokens }),
-          onPrompt: (/** @type {number[]} */ [processed, total]) => push({ ...piece({}), prompt_progress: { processed, total } }),
-          onRestart: () => push({ ...piece({}), restart: true }),
-        });
-        if (signal?.aborted) throw aborted();
-        this.result = result;
-        push({ ...piece({}, result.finish_reason), ...extras(result) });
-      } catch (error) {
-        const known = UnderstudyError.from(error);
-        if (known.code === "aborted" && this.stopped && !signal?.aborted) push(piece({}, "abort"));
-        else push(known);
-      }
-      signal?.removeEventListener("abort", abort);
-      this.done = true;
-      this.wake?.();
-    })();
-  }
-
-  /** Ends the answer early and keeps what there is. */
-  stop() {
-    this.stopped = true;
-    this.control.abort();
-  }
-
-  async *[Symbol.asyncIterator]() {
-    try {
-      for (;;) {
-        while (this.chunks.length > 0) {
-          const chunk = this.chunks.shift();
-          if (chunk instanceof UnderstudyError) throw chunk;
-          yield chunk;
-        }
-        if (this.done) return;
-        await new Promise((resolve) => (this.wake = () => resolve(undefined)));
-      }
-    } finally {
-      if (!this.done) this.stop();
-    }
   }
 }
 

@@ -83,7 +83,11 @@ const work = {
   },
 
   async count(call) {
-    return runner.count(call.args.messages);
+    return runner.count(call.args.messages, call.args.options ?? {});
+  },
+
+  async prompt(call) {
+    return runner.prompt(call.args.messages, call.args.options ?? {});
   },
 
   async measure() {
@@ -116,35 +120,46 @@ function openStudent(call, blob, options) {
  */
 async function answer(call, request) {
   call.request = request;
-  const sent = (call.sent ??= { content: "", reasoning: "" });
-  const seen = { content: "", reasoning: "" };
-  let catchingUp = sent.content.length + sent.reasoning.length > 0;
+  /** @type {Seen} */ const sent = (call.sent ??= { content: "", reasoning: "", calls: [], logprobs: [] });
+  /** @type {Seen} */ const seen = { content: "", reasoning: "", calls: [], logprobs: [] };
+  const length = (/** @type {Seen} */ { content, reasoning, calls, logprobs }) => content.length + reasoning.length + calls.length + logprobs.length;
+  let catchingUp = length(sent) > 0;
   return runner.chat(request, (/** @type {any} */ delta) => {
-    if (delta.prompt) post({ id: call.id, prompt: delta.prompt });
-    seen.content += delta.content ?? "";
-    seen.reasoning += delta.reasoning ?? "";
-    if (catchingUp) {
+    const { prompt, tokens, ...more } = delta;
+    if (prompt) post({ id: call.id, prompt });
+    seen.content += more.content;
+    seen.reasoning += more.reasoning;
+    seen.calls.push(...more.calls);
+    seen.logprobs.push(...more.logprobs);
+    if (!catchingUp) {
+      send(call.id, more, tokens);
+    } else {
       const same = sent.content.startsWith(seen.content) && sent.reasoning.startsWith(seen.reasoning);
-      const past = seen.content.startsWith(sent.content) && seen.reasoning.startsWith(sent.reasoning);
+      const past = seen.content.startsWith(sent.content) && seen.reasoning.startsWith(sent.reasoning) &&
+        seen.calls.length >= sent.calls.length && seen.logprobs.length >= sent.logprobs.length;
       if (past) {
         catchingUp = false;
-        send(call.id, seen.content.slice(sent.content.length), seen.reasoning.slice(sent.reasoning.length), delta.tokens);
+        const rest = (/** @type {keyof Seen} */ part) => /** @type {any} */ (seen[part].slice(sent[part].length));
+        send(call.id, { content: rest("content"), reasoning: rest("reasoning"), calls: rest("calls"), logprobs: rest("logprobs") }, tokens);
       } else if (!same) {
         catchingUp = false;
         post({ id: call.id, restart: true });
-        send(call.id, seen.content, seen.reasoning, delta.tokens);
+        send(call.id, seen, tokens);
       }
-    } else {
-      send(call.id, delta.content ?? "", delta.reasoning ?? "", delta.tokens);
     }
-    if (!catchingUp) Object.assign(sent, seen);
+    if (!catchingUp) call.sent = seen;
     return isAborted(call);
   });
 }
 
-/** @param {number} id @param {string} content @param {string} reasoning @param {number} tokens */
-function send(id, content, reasoning, tokens) {
-  if (content || reasoning) post({ id, delta: { content, reasoning, tokens } });
+/**
+ * What was told of an answer: text, and whatever goes with it.
+ * @typedef {{ content: string, reasoning: string, calls: any[], logprobs: any[] }} Seen
+ */
+
+/** @param {number} id @param {Seen} delta @param {number} tokens */
+function send(id, delta, tokens) {
+  if (delta.content || delta.reasoning || delta.calls.length > 0 || delta.logprobs.length > 0) post({ id, delta: { ...delta, tokens } });
 }
 
 /** A new device, and the same student on it. @param {Call} call @param {any} reason */

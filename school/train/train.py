@@ -55,7 +55,8 @@ class Muon:
 def shard(a, number, length, chats, kept=False):
     """A shard of the text as arrays ids, weights, positions, chats, each (rows, length + 1)."""
     command = [a.school, "shard", a.recipe, a.tokenizer, "-", "--seed", str(a.seed), "--first", str(number), "--chats", str(chats), "--row", str(length)]
-    command += ["--kept"] if kept else ["--practice"] if a.practice else []
+    hard = (number // a.shard) % 4 < 4 * a.practice  # of four shards in a row, so many have the shares of practice
+    command += ["--kept"] if kept else ["--practice"] if hard else []
     raw = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     head, _, body = raw.partition(b"\n")
     shape = json.loads(head)
@@ -153,12 +154,15 @@ def train(a):
         for m, saved in zip(muon.momentum, ck["muon"]):
             m.copy_(saved)
         step, used, seen, log = ck["step"], ck["used"], ck["seen"], ck["log"]
+    mean_of = {n: p.detach().clone() for n, p in model.named_parameters()} if a.average else {}
+    if a.average and step:
+        mean_of = ck.get("average") or mean_of
     loss_fn = model.loss if a.no_compile else torch.compile(model.loss, dynamic=False)
     batches = feed(a, seen or a.first)
 
     def save(spent):
         torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "muon": muon.momentum, "step": step, "used": spent,
-                    "seen": seen, "log": log, "shape": shape}, checkpoint + ".new")
+                    "seen": seen, "log": log, "shape": shape, "average": mean_of}, checkpoint + ".new")
         os.replace(checkpoint + ".new", checkpoint)
 
     begin = last = saved = time.time()
@@ -181,6 +185,11 @@ def train(a):
         for p in model.parameters():
             p.grad = None
         running, n, step = running + loss.detach(), n + 1, step + 1
+        if a.average:
+            with torch.no_grad():
+                keep = min(a.average, step / (step + 10))  # short at first: the mean must not remember the beginning for long
+                for name, p in model.named_parameters():
+                    mean_of[name].lerp_(p, 1 - keep)
         if time.time() - last > a.report or step == 1:
             t, mean = time.time(), running.item() / n
             if not math.isfinite(mean):
@@ -193,6 +202,10 @@ def train(a):
                 save(used + t - begin)
     used += time.time() - begin
     save(used)
+    if a.average:
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p.copy_(mean_of[name])
     save_file(model.tensors(), os.path.join(a.work, "weights.safetensors"))
     facts = {"steps": step, "tokens": step * a.batch, "minutes": round(used / 60, 1), "seed": a.seed, "machine": a.machine, "loss": log[0::max(1, len(log) // 12)] + log[-1:]}
     facts["logits"] = close_look(model)
@@ -223,10 +236,12 @@ def arguments(words=None):
     p.add_argument("--batch", type=int, default=8192, help="tokens a step")
     p.add_argument("--shard", type=int, default=30000, help="chats that are made at a time")
     p.add_argument("--first", type=int, default=0, help="number of the first chat: another part of the text")
-    p.add_argument("--practice", action="store_true", help="the shares of the second course: more of what was hardest")
+    p.add_argument("--practice", type=float, nargs="?", const=1.0, default=0.0, metavar="PART",
+                   help="shards with the shares of the second course, more of what was hardest: all of them, or a part from 0 to 1 in quarters")
     p.add_argument("--rate", type=float, default=0.02, help="of the matrices (Muon)")
     p.add_argument("--embedding-rate", type=float, default=0.004, help="of embedding and norms (AdamW)")
     p.add_argument("--quiet", type=float, default=0.1, help="weight of what people write; that of answers is 1")
+    p.add_argument("--average", type=float, default=0.0, help="keep a running mean of the weights, with so much of the old at each step, and save that")
     p.add_argument("--tail", type=float, default=0.5, help="share of the run over which the rates fall to zero")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--threads", type=int, default=os.cpu_count())
@@ -237,6 +252,8 @@ def arguments(words=None):
     p.add_argument("--no-ruler", action="store_true", help="skip the held-out loss")
     a = p.parse_args(words)
     a.tokenizer = a.tokenizer or os.path.join(os.path.dirname(os.path.normpath(a.work)), "tokenizer.json")
+    if not 0 <= a.practice <= 1 or not 0 <= a.average < 1:
+        p.error("--practice is a part from 0 to 1, --average is at least 0 and below 1")
     if not 0 <= a.quiet < 1:
         p.error("--quiet is at least 0 and below 1")
     if a.minutes <= 0 or (a.steps is not None and a.steps < 1) or a.batch < 1024 or a.shard < 64:

@@ -10,4 +10,5 @@ struct State {
     temperature: f32, // 0 = greedy
     top_p: f32,
     min_p: f32,
+    typical_p: f32,
 }

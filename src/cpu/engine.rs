@@ -5,14 +5,14 @@ use super::cache::Rows;
 use super::carried::Carried;
 use super::matvec::Fused;
 use super::rope_append::{Heads, rope_append};
-use super::{Lora, Weights, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
+use super::{Lora, Weights, adjust, attend, combine, embed, matmul, matvec, rms_norm, sample, swiglu};
 use super::{delta_net, gated_norm, mamba2, short_conv, sigmoid_gate};
 use crate::error::Result;
 use crate::format::BlockType;
 use crate::format::source::Source;
 use crate::model::lora::{Change, Stack};
 use crate::model::state::{Mark, Shape, Words};
-use crate::model::{CacheType, Linear, MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
+use crate::model::{Adjustment, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, Sampling, Slot, Step};
 use std::collections::HashMap;
 
 /// Bytes that are read from the file at a time.
@@ -45,6 +45,10 @@ pub struct Engine {
     sampling: Sampling,
     /// Bits of the tokens that may be drawn, where not all may.
     mask: Option<Vec<u32>>,
+    /// What moves logits before a token is drawn.
+    adjustments: Vec<Adjustment>,
+    /// The logits that the last token was drawn from, where they are kept.
+    kept: Option<Vec<f32>>,
 }
 
 /// Activations, `(rows, width)` each.
@@ -138,6 +142,8 @@ impl Engine {
             draw: 0,
             sampling: Sampling::GREEDY,
             mask: None,
+            adjustments: Vec::new(),
+            kept: None,
         })
     }
 
@@ -232,6 +238,21 @@ impl Engine {
         self.mask = mask.map(<[u32]>::to_vec);
     }
 
+    /// From here on these logits are moved before a token is drawn, each id at most once; an empty list moves none.
+    pub fn adjust(&mut self, list: &[Adjustment]) {
+        self.adjustments = list.to_vec();
+    }
+
+    /// Whether the logits that a token is drawn from are kept, as they are before they are moved.
+    pub fn keep_logits(&mut self, on: bool) {
+        self.kept = on.then(Vec::new);
+    }
+
+    /// The logits `(V)` of the last token that was drawn, where they are kept.
+    pub fn kept_logits(&self) -> &[f32] {
+        self.kept.as_deref().unwrap_or_default()
+    }
+
     fn go_to(&mut self, position: usize) {
         self.carried.go_to(position, self.position);
         self.position = position;
@@ -288,6 +309,10 @@ impl Engine {
 
     fn draw_token(&mut self, row: usize) -> u32 {
         self.head(row);
+        if let Some(kept) = &mut self.kept {
+            kept.clone_from(&self.slots.logits);
+        }
+        adjust::adjust(&mut self.slots.logits, &self.adjustments);
         self.token = sample::sample_allowed(&self.slots.logits, self.mask.as_deref(), &self.sampling, self.draw);
         self.draw += 1;
         self.token

@@ -4,6 +4,7 @@
 //! the fallback where there is no WebGPU.
 
 pub mod adamw;
+pub mod adjust;
 pub mod attend;
 pub mod cache;
 pub mod carried;

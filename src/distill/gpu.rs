@@ -57,18 +57,19 @@ impl GpuTrainer {
         room: Room,
         progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        plan.teachable()?;
         let factors = match plan.rope_factors(context) {
             Some(vector) => Some(vector.read(source).await?),
             None => None,
         };
+        let table = |rope| plan.config.turns(rope, bucket(context), factors.as_deref());
+        let turns = (0..plan.config.ropes.len()).map(table).collect();
         let room = Room {
             rows: room.rows.max(bucket(context)),
             ..room
         };
         let training = Training::load(gpu, plan, source, shape, seed, room, progress).await?;
         Ok(Self {
-            student: Student::new(Arc::new(training), device.clone(), factors.as_deref(), bucket(context)),
+            student: Student::new(Arc::new(training), device.clone(), turns),
             device: device.clone(),
             shape: shape.clone(),
             steps: 0,
@@ -336,8 +337,8 @@ impl GpuTrainer {
         let half = |base: &str, half: &str, what: &str| state.get(&format!("{base}.{half}{what}"));
         let rank = self.shape.rank;
         let fits = |named: &Named, what: &str| {
-            half(&named.base, "a", what).is_some_and(|v| v.len() == rank * named.columns)
-                && half(&named.base, "b", what).is_some_and(|v| v.len() == rank * named.rows)
+            half(&named.target.base, "a", what).is_some_and(|v| v.len() == rank * named.target.columns)
+                && half(&named.target.base, "b", what).is_some_and(|v| v.len() == rank * named.target.rows)
         };
         let kinds = [
             ("", Memory::Values),
@@ -354,7 +355,10 @@ impl GpuTrainer {
             let halves: Vec<(&[f32], &[f32])> = names
                 .iter()
                 .filter_map(|named| {
-                    let (a, b) = (half(&named.base, "a", what)?, half(&named.base, "b", what)?);
+                    let (a, b) = (
+                        half(&named.target.base, "a", what)?,
+                        half(&named.target.base, "b", what)?,
+                    );
                     Some((a.as_slice(), b.as_slice()))
                 })
                 .collect();

@@ -1,7 +1,7 @@
 //! What teaching takes on a device, computed before anything is allocated; and how many rows go side by side.
 
 use super::session::{Settings, Sorted};
-use crate::cpu::trainer::layer_and_module;
+use crate::cpu::trainer::targets;
 use crate::error::{Error, Result, human_bytes};
 use crate::format::repack::{groups, row_words};
 use crate::model::{Plan, Slot};
@@ -36,15 +36,13 @@ pub fn bucket(length: usize) -> usize {
 
 /// Numbers of all pairs, padded as the device holds them.
 pub fn pair_numbers(plan: &Plan, settings: &Settings) -> u64 {
-    let shape = settings.shape();
-    let first = shape.first_layer(plan);
     let rank = settings.rank.next_multiple_of(8) as u64;
-    let trained =
-        |name: &str| layer_and_module(name).is_some_and(|(layer, module)| layer >= first && shape.wants(module));
-    plan.matrices
+    let mut matrices: Vec<_> = targets(plan, &settings.shape()).iter().map(|t| t.matrix).collect();
+    matrices.dedup();
+    matrices
         .iter()
-        .filter(|matrix| matrix.tensors.iter().any(|tensor| trained(&tensor.name)))
         .map(|matrix| {
+            let matrix = &plan.matrices[*matrix];
             let columns = 8 * groups(matrix.columns) as u64;
             rank * (matrix.tensors.len() as u64 * columns + matrix.rows as u64)
         })
@@ -65,6 +63,12 @@ impl Needs {
         // Forwards and backwards of one layer: Burn keeps what each operation read, and its gradient beside it.
         let widths =
             6 * c.hidden + 5 * plan.width(Slot::Qkv) + 3 * plan.width(Slot::Attended) + 6 * plan.width(Slot::GateUp);
+        // Recurrent layers: their projections, and matrices over the tokens of a chunk.
+        let recurrent = c.recurrent.map_or(0, |shape| {
+            6 * (plan.width(Slot::Mixed) + plan.width(Slot::Convolved) + plan.width(Slot::Scanned))
+                + 8 * 64 * shape.heads
+        });
+        let widths = widths.max(recurrent + 6 * c.hidden + 6 * plan.width(Slot::GateUp));
         let attention = 5 * 4 * rows * (c.heads * longest) as u64;
         let chunk = (32u64 << 20)
             .min(4 * c.vocabulary as u64 * rows)

@@ -208,7 +208,7 @@ impl Trainer {
                 let pairs: Result<Vec<Pair>> = trainer
                     .names()
                     .iter()
-                    .map(|named| find(&named.base, (rank, named.rows, named.columns)).cloned())
+                    .map(|named| find(&named.target.base, (rank, named.target.rows, named.target.columns)).cloned())
                     .collect();
                 trainer.set_pairs(&pairs?);
             }

@@ -64,6 +64,37 @@ pub const MODULES: [(&str, &str); 7] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
+/// As [`MODULES`], under the names that the layers of an architecture have in transformers.
+///
+/// What a file of ours has in two tensors and transformers in one (Granite 4's gate and up) has no name.
+fn modules(architecture: &str) -> &'static [(&'static str, &'static str)] {
+    match architecture {
+        "phi3" => &[
+            ("attn_qkv", "self_attn.qkv_proj"),
+            ("attn_output", "self_attn.o_proj"),
+            ("ffn_up", "mlp.gate_up_proj"),
+            ("ffn_down", "mlp.down_proj"),
+        ],
+        "lfm2" => &[
+            ("attn_q", "self_attn.q_proj"),
+            ("attn_k", "self_attn.k_proj"),
+            ("attn_v", "self_attn.v_proj"),
+            ("attn_output", "self_attn.out_proj"),
+            ("ffn_gate", "feed_forward.w1"),
+            ("ffn_up", "feed_forward.w3"),
+            ("ffn_down", "feed_forward.w2"),
+        ],
+        "granitehybrid" => &[
+            ("attn_q", "self_attn.q_proj"),
+            ("attn_k", "self_attn.k_proj"),
+            ("attn_v", "self_attn.v_proj"),
+            ("attn_output", "self_attn.o_proj"),
+            ("ffn_down", "shared_mlp.output_linear"),
+        ],
+        _ => &MODULES,
+    }
+}
+
 /// Before the name of a layer in PEFT's files.
 const PREFIX: &str = "base_model.model.model.layers.";
 
@@ -180,7 +211,7 @@ impl Adapter {
             .map_err(|e| Error::malformed(format!("adapter_model.safetensors cannot be read: {e}")))?;
         let mut halves: BTreeMap<String, [Half; 2]> = BTreeMap::new();
         for (name, tensor) in file.tensors() {
-            let (matrix, half) = peft_matrix(&name).ok_or_else(|| {
+            let (matrix, half) = peft_matrix(&name, &base.architecture).ok_or_else(|| {
                 unsupported(format!(
                     "it changes {name}, which is none of the seven matrices of a layer"
                 ))
@@ -191,7 +222,8 @@ impl Adapter {
             halves.entry(matrix).or_default()[half] = Some((rows, columns, floats(&name, &tensor)?));
         }
         let pattern = |key: &str, matrix: &str| -> Option<f32> {
-            let module = MODULES.iter().find(|(gguf, _)| matrix.contains(gguf))?.1;
+            let of_matrix = |(gguf, _): &&(&str, &str)| matrix.ends_with(&format!(".{gguf}.weight"));
+            let module = modules(&base.architecture).iter().find(of_matrix)?.1;
             let named = config[key].as_object()?.iter().find(|(name, _)| {
                 let name = name.trim_start_matches('^').trim_start_matches(".*");
                 module.ends_with(name) || name.ends_with(module)
@@ -286,19 +318,20 @@ impl Adapter {
         if self.pairs.iter().any(|pair| pair.rank != rank) {
             return Err(unsupported("its pairs have different ranks"));
         }
-        let mut modules = Vec::new();
+        let mut targets = Vec::new();
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for pair in &self.pairs {
             let named = pair.base.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
             let found = named.and_then(|(layer, part)| {
                 let part = part.strip_suffix(".weight")?;
-                let module = MODULES.iter().find(|(gguf, _)| *gguf == part)?.1;
+                let all = modules(&self.architecture);
+                let module = all.iter().find(|(gguf, _)| *gguf == part)?.1;
                 Some((layer, module))
             });
             let (layer, module) = found.ok_or_else(|| unsupported(format!("PEFT has no name for {}", pair.base)))?;
             let short = module.rsplit('.').next().unwrap_or(module);
-            if !modules.contains(&short) {
-                modules.push(short);
+            if !targets.contains(&short) {
+                targets.push(short);
             }
             let heads = match short {
                 "q_proj" => base.heads,
@@ -323,7 +356,7 @@ impl Adapter {
         let alpha = if self.alpha == 0.0 { rank as f32 } else { self.alpha };
         let config = json!({
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name, "r": rank,
-            "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none", "target_modules": modules, "fan_in_fan_out": false,
+            "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none", "target_modules": targets, "fan_in_fan_out": false,
             "inference_mode": true, "init_lora_weights": true, "use_rslora": false, "use_dora": false,
             "modules_to_save": null, "rank_pattern": {}, "alpha_pattern": {}
         });
@@ -355,7 +388,7 @@ fn pair(base: String, a: Half, b: Half) -> Result<Pair> {
 }
 
 /// GGUF's name of a matrix and which half it is, from PEFT's name of a tensor.
-fn peft_matrix(name: &str) -> Option<(String, usize)> {
+fn peft_matrix(name: &str, architecture: &str) -> Option<(String, usize)> {
     // Some writers leave the name of the adapter in, some the outer model out.
     let name = name.replace(".default.weight", ".weight");
     let at = name.find("layers.")?;
@@ -366,7 +399,7 @@ fn peft_matrix(name: &str) -> Option<(String, usize)> {
         (_, Some(module)) => (module, 1),
         _ => return None,
     };
-    let gguf = MODULES.iter().find(|(_, peft)| *peft == module)?.0;
+    let gguf = modules(architecture).iter().find(|(_, peft)| *peft == module)?.0;
     Some((format!("blk.{layer}.{gguf}.weight"), half))
 }
 

@@ -20,7 +20,7 @@ use crate::format::BlockType;
 use crate::format::repack::{groups, repack_row, row_words};
 pub use crate::model::chance::Numbers;
 use crate::model::lora::Parts;
-use crate::model::{Activation, CacheType, QkNorm, RopeStyle, Sampling};
+use crate::model::{Activation, Adjustment, CacheType, QkNorm, RopeStyle, Sampling};
 
 /// A buffer of a case: what goes in, and what the twin says should come out.
 pub struct Binding {
@@ -729,6 +729,7 @@ pub fn sample_allowed(
         temperature: sampling.temperature,
         top_p: sampling.top_p,
         min_p: sampling.min_p,
+        typical_p: sampling.typical_p,
     };
     let after = State {
         position: 16,
@@ -743,6 +744,7 @@ pub fn sample_allowed(
         constants: vec![
             ("VOCABULARY", vocabulary as f64),
             ("MASKED", f64::from(u8::from(mask.is_some()))),
+            ("TYPICAL", f64::from(u8::from(sampling.typical_p < 1.0))),
         ],
         bindings: vec![
             read(&logits),
@@ -760,6 +762,34 @@ pub fn sample_allowed(
         ],
         grid: [1, 1, 1],
         tolerance: 0.0,
+    }
+}
+
+/// A case of `adjust`: `count` of `vocabulary` logits are moved.
+pub fn adjust(seed: u64, vocabulary: usize, count: usize) -> Case {
+    let mut numbers = Numbers(seed);
+    let logits: Vec<f32> = numbers.vector(vocabulary).iter().map(|v| 6.0 * v).collect();
+    let amounts = numbers.vector(3 * count);
+    let list: Vec<Adjustment> = (0..count)
+        .map(|i| Adjustment {
+            // 7 shares no factor with the sizes of the tests: ids come once.
+            id: (7 * i % vocabulary) as u32,
+            bias: amounts[3 * i],
+            repeat: 1.0 + amounts[3 * i + 1].abs(),
+            minus: 4.0 * amounts[3 * i + 2],
+        })
+        .collect();
+    let mut moved = logits.clone();
+    cpu::adjust::adjust(&mut moved, &list);
+    let mut words = vec![count as u32, 0, 0, 0];
+    words.extend_from_slice(bytemuck::cast_slice(&list));
+    Case {
+        kernel: Kernel::Adjust,
+        kinds: Kinds::default(),
+        constants: Vec::new(),
+        bindings: vec![write_f32(&logits, moved), read(&words)],
+        grid: [1, 1, 1],
+        tolerance: NMSE,
     }
 }
 
@@ -892,6 +922,17 @@ fn chat_answers(gpu: &Gpu, kinds: &[Kinds]) -> Vec<Case> {
         ),
         sample(8, 300, Sampling::GREEDY, 0, true),
         sample_allowed(9, 300, Some(20), Sampling::default(), 1, false),
+        sample(
+            11,
+            300,
+            Sampling {
+                typical_p: 0.6,
+                ..Sampling::default()
+            },
+            2,
+            false,
+        ),
+        adjust(12, 300, 70),
     ];
     for cache_type in kinds.iter().filter_map(|kinds| kinds.cache) {
         cases.push(rope_append(3, shape, 5, 2, 0, cache_type, lanes));

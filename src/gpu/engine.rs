@@ -5,8 +5,10 @@
 //! position, the token and the draw live in one small buffer that the `sample` kernel itself moves on, so several tokens
 //! can be in flight before the first is read back, four bytes each.
 
+mod sampler;
 mod state;
 
+use self::sampler::Sampler;
 use super::State;
 use super::carried::{Carried, RING};
 use super::cases::{lora_constants, recurrent};
@@ -22,7 +24,7 @@ use crate::format::source::Source;
 use crate::model::lora::{Parts, Stack};
 use crate::model::sampler::BROKEN;
 use crate::model::{
-    Activation, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step,
+    Activation, Adjustment, CacheType, Linear, MatrixId, Mixing, OPENING, Plan, QkNorm, RopeStyle, Sampling, Slot, Step,
 };
 use std::collections::{HashMap, VecDeque};
 
@@ -57,11 +59,7 @@ pub struct Engine {
     decode: Vec<Dispatch>,
     prefill: Vec<Dispatch>,
     head: Vec<Dispatch>,
-    sample: Dispatch,
-    /// The same under a mask, with the mask's buffer: made when a mask first comes.
-    masked: Option<(Dispatch, wgpu::Buffer)>,
-    /// Whether a mask is in force.
-    is_masked: bool,
+    sampler: Sampler,
     ring: Vec<wgpu::Buffer>,
     next_in_ring: usize,
     in_flight: VecDeque<Mapping>,
@@ -656,15 +654,7 @@ impl Engine {
         }
         let logits = maker.slots[&Slot::Logits].clone();
         let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
-        let constants = [("VOCABULARY", config.vocabulary as f64)];
-        let sample = maker.dispatch(
-            Kernel::Sample,
-            None,
-            &constants,
-            &[&logits, &maker.unused.clone(), &tokens, &state],
-            [1, 1, 1],
-            None,
-        );
+        let sampler = Sampler::new(&mut maker);
         // The driver compiles the pipelines while the file is read.
         let mut read = 0;
         for (matrix, weights) in maker.plan.matrices.iter().zip(&maker.weights) {
@@ -683,9 +673,7 @@ impl Engine {
             decode,
             prefill,
             head,
-            sample,
-            masked: None,
-            is_masked: false,
+            sampler,
             ring: (0..IN_FLIGHT).map(|_| gpu.staging(4)).collect(),
             next_in_ring: 0,
             in_flight: VecDeque::new(),
@@ -781,7 +769,7 @@ impl Engine {
 
     /// Dispatches of one decoded token.
     pub fn dispatches_per_token(&self) -> usize {
-        self.decode.len() + self.head.len() + 1
+        self.decode.len() + self.head.len() + self.sampler.dispatches()
     }
 
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, list: &[&[Dispatch]], rows: usize) {
@@ -799,14 +787,24 @@ impl Engine {
         self.gpu.count_dispatches(count);
     }
 
-    /// One submission: the lists in one pass, then the token to a staging buffer if it is wanted.
-    fn submit(&self, lists: &[&[Dispatch]], rows: usize, read_token: bool) {
+    /// One submission: the lists in one pass, and with `draws` the sampler behind them and the token to a staging buffer.
+    fn submit(&self, lists: &[&[Dispatch]], rows: usize, draws: bool) {
         let mut encoder = self.gpu.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.encode(&mut pass, lists, rows);
+            if draws && self.sampler.row().is_none() {
+                self.encode(&mut pass, &self.sampler.lists(), 1);
+            }
         }
-        if read_token {
+        if let (true, Some(row)) = (draws, self.sampler.row()) {
+            // Nothing is copied inside of a pass.
+            let bytes = 4 * self.maker.plan.config.vocabulary as u64;
+            encoder.copy_buffer_to_buffer(&self.logits, 0, row, 0, bytes);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.encode(&mut pass, &self.sampler.lists(), 1);
+        }
+        if draws {
             encoder.copy_buffer_to_buffer(&self.tokens, 0, &self.ring[self.next_in_ring], 0, 4);
         }
         self.gpu.submit(encoder);
@@ -816,6 +814,8 @@ impl Engine {
         let mapping = self.gpu.map(&self.ring[self.next_in_ring], 4);
         self.in_flight.push_back(mapping);
         self.next_in_ring = (self.next_in_ring + 1) % self.ring.len();
+        self.sampler
+            .read_row_later(&self.gpu, self.maker.plan.config.vocabulary);
     }
 
     async fn oldest_token(&mut self) -> Result<u32> {
@@ -824,6 +824,7 @@ impl Engine {
             .pop_front()
             .expect("a token is in flight when one is awaited");
         let bytes = self.gpu.finish(mapping).await?;
+        self.sampler.take_row(&self.gpu).await?;
         let token = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         if token == BROKEN {
             return Err(Error::NotFinite);
@@ -841,7 +842,7 @@ impl Engine {
         while let Some(mapping) = self.in_flight.pop_front() {
             self.gpu.finish(mapping).await?;
         }
-        Ok(())
+        self.sampler.take_row(&self.gpu).await
     }
 
     fn write_state(&self, state: State) {
@@ -851,38 +852,25 @@ impl Engine {
     /// From here on only tokens whose bit is set in `mask`, `(V + 31) / 32` words, are drawn; `None`: any token. A mask
     /// holds for every token in flight, so one that changes from token to token wants one in flight ([`Engine::decode`]).
     pub async fn allow(&mut self, mask: Option<&[u32]>) -> Result<()> {
-        self.is_masked = mask.is_some();
-        let Some(mask) = mask else { return Ok(()) };
-        let vocabulary = self.maker.plan.config.vocabulary;
-        assert_eq!(mask.len(), vocabulary.div_ceil(32), "a bit for each token");
-        if self.masked.is_none() {
-            let gpu = self.gpu.clone();
-            let maker = &mut self.maker;
-            let made = gpu
-                .scoped(async || {
-                    let buffer = gpu.storage("mask", 4 * mask.len() as u64);
-                    let logits = maker.slots[&Slot::Logits].clone();
-                    let (tokens, state) = (maker.tokens.clone(), maker.state.clone());
-                    let constants = [("VOCABULARY", vocabulary as f64), ("MASKED", 1.0)];
-                    let buffers = [&logits, &buffer, &tokens, &state];
-                    let sample = maker.dispatch(Kernel::Sample, None, &constants, &buffers, [1, 1, 1], None);
-                    Ok((sample, buffer))
-                })
-                .await?;
-            self.masked = Some(made);
-        }
-        if let Some((_, buffer)) = &self.masked {
-            self.gpu.write(buffer, 0, bytemuck::cast_slice(mask));
-        }
-        Ok(())
+        self.sampler.allow(&self.gpu, &mut self.maker, mask).await
     }
 
-    /// The dispatch that draws.
-    fn sampler(&self) -> &[Dispatch] {
-        match &self.masked {
-            Some((sample, _)) if self.is_masked => std::slice::from_ref(sample),
-            _ => std::slice::from_ref(&self.sample),
-        }
+    /// From here on these logits are moved before a token is drawn, each id at most once; an empty list moves none. It holds
+    /// for every token in flight, as a mask does.
+    pub async fn adjust(&mut self, list: &[Adjustment]) -> Result<()> {
+        self.sampler.adjust(&self.gpu, &mut self.maker, list).await
+    }
+
+    /// Whether the logits that a token is drawn from are read back with it, as they are before they are moved. It keeps one
+    /// token in flight.
+    pub async fn keep_logits(&mut self, on: bool) -> Result<()> {
+        self.settle().await?;
+        self.sampler.keep_logits(&self.gpu, &self.maker, on).await
+    }
+
+    /// The logits `(V)` of the last token that was drawn, where they are kept.
+    pub fn kept_logits(&self) -> &[f32] {
+        self.sampler.kept()
     }
 
     /// The most tokens, up to `most` that are known to be the same, from which it can go on.
@@ -912,6 +900,8 @@ impl Engine {
             "the caller checked the prompt"
         );
         self.settle().await?;
+        let typical = sampling.typical_p < 1.0;
+        self.sampler.typical(&self.gpu, &mut self.maker, typical).await?;
         let chunk = CHUNK.min(self.context);
         let carries = !self.maker.carried.is_empty();
         self.maker.carried.go_to(&self.gpu, position);
@@ -938,10 +928,11 @@ impl Engine {
                 temperature: sampling.temperature,
                 top_p: sampling.top_p,
                 min_p: sampling.min_p,
+                typical_p: sampling.typical_p,
             });
             let body = if rows.len() == 1 { &self.decode } else { &self.prefill };
             if last {
-                self.submit(&[body, &self.head, self.sampler()], rows.len(), true);
+                self.submit(&[body, &self.head], rows.len(), true);
             } else {
                 self.submit(&[body], rows.len(), false);
             }
@@ -962,8 +953,9 @@ impl Engine {
     /// Runs the last drawn token and draws the next. Further steps are submitted meanwhile, up to `most` tokens ahead in
     /// all, so that the device does not wait for the host; [`Engine::settle`] drops what was not wanted.
     pub async fn decode(&mut self, most: usize) -> Result<u32> {
+        let most = if self.sampler.row().is_some() { 1 } else { most };
         while self.in_flight.len() < IN_FLIGHT.min(most.max(1)) && self.submitted < self.context {
-            self.submit(&[&self.decode, &self.head, self.sampler()], 1, true);
+            self.submit(&[&self.decode, &self.head], 1, true);
             self.read_token_later();
             self.maker.carried.ran(self.submitted, 1);
             self.submitted += 1;

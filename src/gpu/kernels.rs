@@ -36,6 +36,8 @@ pub enum Kernel {
     GatedNorm,
     /// The gate behind gated attention.
     SigmoidGate,
+    /// What moves logits before a token is drawn.
+    Adjust,
     /// The next token.
     Sample,
     /// The gradient of rows through a matrix: training.
@@ -65,7 +67,7 @@ use Access::{Read, Write};
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Embed,
         Self::Matvec,
         Self::Matmul,
@@ -80,6 +82,7 @@ impl Kernel {
         Self::DeltaNet,
         Self::GatedNorm,
         Self::SigmoidGate,
+        Self::Adjust,
         Self::Sample,
         Self::MatmulBack,
         Self::LoraBack,
@@ -106,6 +109,7 @@ impl Kernel {
             Self::DeltaNet => "delta_net",
             Self::GatedNorm => "gated_norm",
             Self::SigmoidGate => "sigmoid_gate",
+            Self::Adjust => "adjust",
             Self::Sample => "sample",
             Self::MatmulBack => "matmul_back",
             Self::LoraBack => "lora_back",
@@ -149,6 +153,7 @@ impl Kernel {
             Self::DeltaNet => include_str!("../../shaders/delta_net.wgsl"),
             Self::GatedNorm => include_str!("../../shaders/gated_norm.wgsl"),
             Self::SigmoidGate => include_str!("../../shaders/sigmoid_gate.wgsl"),
+            Self::Adjust => include_str!("../../shaders/adjust.wgsl"),
             Self::Sample => include_str!("../../shaders/sample.wgsl"),
             Self::MatmulBack => include_str!("../../shaders/matmul_back.wgsl"),
             Self::LoraBack => include_str!("../../shaders/lora_back.wgsl"),
@@ -173,6 +178,7 @@ impl Kernel {
             Self::ShortConv | Self::Mamba2 | Self::DeltaNet => &[Read, Read, Read, Write, Write, Read],
             Self::GatedNorm => &[Read, Read, Write, Read],
             Self::SigmoidGate => &[Read, Write, Read],
+            Self::Adjust => &[Write, Read],
             Self::Sample => &[Read, Read, Write, Write],
             Self::MatmulBack => &[Read, Read, Read, Read, Write, Read],
             Self::LoraBack => &[Read, Read, Read, Write, Read],

@@ -38,4 +38,6 @@ pub struct State {
     pub top_p: f32,
     /// Least fraction of the first token's probability.
     pub min_p: f32,
+    /// Probability of the most typical tokens that are kept.
+    pub typical_p: f32,
 }

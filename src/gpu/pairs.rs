@@ -6,7 +6,7 @@
 //! stays zero.
 
 use super::device::{Gpu, View};
-use crate::cpu::trainer::{Shape, initial, layer_and_module};
+use crate::cpu::trainer::{Shape, Target, initial, targets};
 use crate::format::adapter::Pair;
 use crate::format::repack::groups;
 use crate::model::lora::Parts;
@@ -31,7 +31,7 @@ pub enum Memory {
 
 /// Where the pairs of a matrix lie.
 pub(super) struct Place {
-    /// How the matrix is made of tensors.
+    /// Which rows share an A: those of a tensor of the file.
     pub parts: Parts,
     /// N.
     pub rows: usize,
@@ -47,14 +47,12 @@ pub(super) struct Place {
 /// A trained pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// The tensor that it changes.
-    pub base: String,
-    /// N of the tensor.
-    pub rows: usize,
-    /// K of the tensor.
-    pub columns: usize,
-    matrix: MatrixId,
+    /// What it changes.
+    pub target: Target,
+    /// Its A among those of the matrix.
     part: usize,
+    /// For each row of the tensor its row in the matrix.
+    places: Vec<usize>,
 }
 
 /// The pairs and the optimizer's memory.
@@ -83,38 +81,29 @@ impl Pairs {
     /// A is drawn from `seed`, B is zero.
     pub fn new(gpu: &Gpu, plan: &Plan, shape: &Shape, seed: u64) -> Self {
         let padded = shape.rank.next_multiple_of(8);
-        let first_layer = shape.first_layer(plan);
         let (mut names, mut places, mut floats) = (Vec::new(), HashMap::new(), 0);
-        for (matrix, about) in plan.matrices.iter().enumerate() {
-            for (part, tensor) in about.tensors.iter().enumerate() {
-                let Some((layer, module)) = layer_and_module(&tensor.name) else {
-                    continue;
-                };
-                if layer >= first_layer && shape.wants(module) {
-                    names.push(Named {
-                        base: tensor.name.clone(),
-                        rows: tensor.rows(),
-                        columns: tensor.columns(),
-                        matrix,
-                        part,
-                    });
-                }
-            }
-            if names.last().is_some_and(|named| named.matrix == matrix) {
-                let (parts, stride) = (Parts::of(about), 8 * groups(about.columns));
+        for target in targets(plan, shape) {
+            let (about, fused) = (&plan.matrices[target.matrix], target.parts.len() > 1);
+            places.entry(target.matrix).or_insert_with(|| {
+                let parts = if fused { Parts::ONE } else { Parts::of(about) };
+                let stride = 8 * groups(about.columns);
                 let a = floats;
                 let b = (a + parts.count * padded * stride).next_multiple_of(ALIGN);
                 floats = (b + about.rows * padded).next_multiple_of(ALIGN);
-                let place = Place {
+                Place {
                     parts,
                     rows: about.rows,
                     columns: about.columns,
                     stride,
                     a,
                     b,
-                };
-                places.insert(matrix, place);
-            }
+                }
+            });
+            names.push(Named {
+                places: target.places(plan),
+                part: if fused { 0 } else { target.parts[0] },
+                target,
+            });
         }
         let mut scales = vec![0.0f32; padded];
         scales[..shape.rank].fill(shape.alpha / shape.rank as f32);
@@ -136,8 +125,8 @@ impl Pairs {
             .names
             .iter()
             .map(|named| {
-                let a = initial(seed, &named.base, shape.rank, named.columns);
-                (a, vec![0.0; named.rows * shape.rank])
+                let a = initial(seed, &named.target.base, shape.rank, named.target.columns);
+                (a, vec![0.0; named.target.rows * shape.rank])
             })
             .collect();
         let views: Vec<(&[f32], &[f32])> = first.iter().map(|(a, b)| (a.as_slice(), b.as_slice())).collect();
@@ -173,16 +162,13 @@ impl Pairs {
         Self::view(self.buffer(which), place.b, place.rows * self.padded)
     }
 
-    /// Where row `j` of a pair's A, and row `own` of its B, lie.
+    /// Where each row of a pair's A, and of its B, lies.
     fn rows(&self, named: &Named) -> (Vec<usize>, Vec<usize>) {
-        let place = &self.places[&named.matrix];
+        let place = &self.places[&named.target.matrix];
         let a = (0..self.rank)
             .map(|j| place.a + (named.part * self.padded + j) * place.stride)
             .collect();
-        let mut b = vec![0; named.rows];
-        for n in (0..place.rows).filter(|n| place.parts.part(*n) == named.part) {
-            b[place.parts.own(n)] = place.b + n * self.padded;
-        }
+        let b = named.places.iter().map(|n| place.b + n * self.padded).collect();
         (a, b)
     }
 
@@ -191,8 +177,8 @@ impl Pairs {
         let mut values = vec![0.0; self.floats];
         for (named, (a, b)) in self.names.iter().zip(pairs) {
             let (a_rows, b_rows) = self.rows(named);
-            for (row, from) in a_rows.iter().zip(a.chunks_exact(named.columns)) {
-                values[*row..row + named.columns].copy_from_slice(from);
+            for (row, from) in a_rows.iter().zip(a.chunks_exact(named.target.columns)) {
+                values[*row..row + named.target.columns].copy_from_slice(from);
             }
             for (row, from) in b_rows.iter().zip(b.chunks_exact(self.rank)) {
                 values[*row..row + self.rank].copy_from_slice(from);
@@ -206,12 +192,12 @@ impl Pairs {
         let one = |named: &Named| {
             let (a, b) = self.rows(named);
             Pair {
-                base: named.base.clone(),
+                base: named.target.base.clone(),
                 rank: self.rank,
-                rows: named.rows,
-                columns: named.columns,
+                rows: named.target.rows,
+                columns: named.target.columns,
                 a: a.iter()
-                    .flat_map(|at| values[*at..at + named.columns].iter().copied())
+                    .flat_map(|at| values[*at..at + named.target.columns].iter().copied())
                     .collect(),
                 b: b.iter()
                     .flat_map(|at| values[*at..at + self.rank].iter().copied())

@@ -131,7 +131,6 @@ impl Training {
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         shape.check()?;
-        plan.teachable()?;
         let mut types: Vec<BlockType> = plan.matrices.iter().map(|m| m.block_type).collect();
         types.sort_by_key(|t| *t as u32);
         types.dedup();
@@ -487,6 +486,13 @@ impl Training {
         let is_dense = !matches!(dense, Dense::None);
         let mut constants = vec![("VOCABULARY", vocabulary as f64), ("WG", f64::from(self.loss_lanes()))];
         constants.extend(loss_constants(objective, named, is_dense));
+        if let Some(cap) = self.plan.config.logit_cap {
+            let of_head = matches!(dense, Dense::Hidden(_));
+            constants.extend([
+                ("CAP", f64::from(cap)),
+                ("TEACHER_CAPPED", f64::from(u8::from(of_head))),
+            ]);
+        }
         let pipeline = self.pipeline(Kernel::Loss, None, &constants);
         let (logits, unused) = (View::whole(&head.logits), View::whole(&self.unused));
         let teacher = if is_dense { self.teacher() } else { unused };
@@ -556,6 +562,9 @@ impl Training {
             let bytes = (4 * count * self.plan.config.vocabulary) as u64;
             let bytes = self.gpu.read(&self.head.logits, bytes).await?;
             all.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
+        }
+        if let Some(cap) = self.plan.config.logit_cap {
+            all.iter_mut().for_each(|z| *z = cap * (*z / cap).tanh());
         }
         Ok(all)
     }

@@ -48,6 +48,13 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Of a matrix of one tensor.
+    pub const ONE: Self = Self {
+        count: 1,
+        turn: 1,
+        bounds: [usize::MAX; 2],
+    };
+
     /// Of a matrix. Plans merge at most three tensors.
     pub fn of(matrix: &Matrix) -> Self {
         let count = matrix.tensors.len();

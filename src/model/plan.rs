@@ -21,7 +21,7 @@
 mod recurrent;
 
 use super::Recurrent;
-use super::config::{Activation, Architecture, Attention, Config, Mixer, QkNorm};
+use super::config::{Architecture, Attention, Config, Mixer, QkNorm};
 use crate::error::{Error, Result};
 use crate::format::BlockType;
 use crate::format::gguf::{Gguf, TensorInfo};
@@ -318,6 +318,14 @@ impl Plan {
         }
     }
 
+    /// Takes the divisors of a student that is opened with `context` positions, whatever lengths are run: a student is taught
+    /// with the angles that it has when it answers.
+    pub fn settle_factors(&mut self, context: usize) {
+        if let Some(vector) = self.rope_factors(context) {
+            self.factors = Some(Factors::Always(vector.clone()));
+        }
+    }
+
     /// Every table of [`Config::ropes`] for `context` positions, with the file's divisors.
     pub async fn turns<S: Source>(&self, source: &S, context: usize) -> Result<Vec<Vec<f32>>> {
         let factors = match self.rope_factors(context) {
@@ -347,45 +355,6 @@ impl Plan {
             Step::Scan { .. } => slot == Slot::Scanned,
             _ => false,
         })
-    }
-
-    /// Whether the trainers can go back through every step of this plan.
-    ///
-    /// Errors: [`Error::Unsupported`], naming the architecture and what of it is not known backwards.
-    pub fn teachable(&self) -> Result<()> {
-        let c = &self.config;
-        let plain = |mixer: &Mixer| matches!(mixer, Mixer::Attention(a) if a.window.is_none() && a.rope == Some(0));
-        let factors = [c.embedding_scale, c.residual_scale, c.logit_scale];
-        let unknown = [
-            (c.norms.after(), "norms behind its parts"),
-            (
-                !matches!(c.qk_norm, QkNorm::None | QkNorm::Head),
-                "its norms of q and k",
-            ),
-            (c.recurrent.is_some(), "its recurrent layers"),
-            (c.gated, "its gated attention"),
-            (c.activation != Activation::Silu, "its gate"),
-            (c.fused, "its fused matrices"),
-            (c.attention_cap.is_some() || c.logit_cap.is_some(), "its capped logits"),
-            (
-                factors.iter().any(|f| *f != 1.0) || c.attention_scale != 1.0 / (c.head_dim as f32).sqrt(),
-                "its multipliers",
-            ),
-            (
-                !c.mixers.iter().all(plain),
-                "layers that see a window, or are not turned alike",
-            ),
-        ];
-        match unknown.into_iter().find(|(present, _)| *present) {
-            Some((_, what)) => Err(Error::unsupported(
-                format!(
-                    "teaching a student of the architecture {} ({what})",
-                    c.architecture.name()
-                ),
-                "teaching students of the shape of llama, qwen2 and qwen3",
-            )),
-            None => Ok(()),
-        }
     }
 
     /// The shape of recurrent layers, whose steps are in the plan.

@@ -1,12 +1,19 @@
 //! The next token from a row of logits. The GPU's `sample` kernel does the same, value for value.
 
-/// How the next token is chosen. The filters apply in llama.cpp's order: top-k, top-p, min-p, then the temperature.
+use crate::error::{Error, Result};
+
+/// How the next token is chosen. The filters apply in llama.cpp's order: top-k, typical-p, top-p, min-p, then the temperature.
+/// At temperature 0 none of them plays a part.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// 0 = always the most likely token (greedy).
     pub temperature: f32,
     /// Keep this many of the most likely tokens; 0 = as many as the sampler holds ([`CANDIDATES`]).
     pub top_k: u32,
+    /// Keep the most typical of them with at least this probability; 1 = all.
+    ///
+    /// Most typical are those whose surprise, -ln p, is nearest to the mean surprise (Meister et al., 2022).
+    pub typical_p: f32,
     /// Keep the smallest head of them with at least this probability.
     pub top_p: f32,
     /// Keep those with at least this fraction of the first one's probability.
@@ -20,10 +27,31 @@ impl Sampling {
     pub const GREEDY: Self = Self {
         temperature: 0.0,
         top_k: 1,
+        typical_p: 1.0,
         top_p: 1.0,
         min_p: 0.0,
         seed: 0,
     };
+
+    /// Refuses what is outside its range.
+    ///
+    /// Errors: [`Error::Request`], with the setting and its range.
+    pub fn check(&self) -> Result<()> {
+        within(self.temperature, "temperature", 0.0, 100.0)?;
+        within(self.typical_p, "typical_p", 0.0, 1.0)?;
+        within(self.top_p, "top_p", 0.0, 1.0)?;
+        within(self.min_p, "min_p", 0.0, 1.0)
+    }
+}
+
+/// Refuses a setting that is not a number from `least` to `most`.
+pub(super) fn within(value: f32, name: &str, least: f32, most: f32) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Request {
+        what: format!("{name} is a number from {least} to {most}"),
+    })
 }
 
 impl Default for Sampling {
@@ -31,6 +59,7 @@ impl Default for Sampling {
         Self {
             temperature: 0.7,
             top_k: 40,
+            typical_p: 1.0,
             top_p: 0.95,
             min_p: 0.05,
             seed: 0,
@@ -108,6 +137,10 @@ fn choose(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
         ids.truncate(kept);
     }
     ids.sort_unstable_by(order);
+    if sampling.typical_p < 1.0 {
+        ids = typical(&ids, logits, sampling.typical_p);
+    }
+    let kept = ids.len();
     let highest = logits[ids[0] as usize];
     let weight = |id: u32, temperature: f32| ((logits[id as usize] - highest) / temperature).exp();
 
@@ -131,4 +164,23 @@ fn choose(logits: &[f32], sampling: &Sampling, draw: u32) -> u32 {
         sum += weight(ids[chosen], sampling.temperature);
     }
     ids[chosen]
+}
+
+/// Of `ids`, sorted from the likeliest, the most typical with the probability `share` together, in the same order.
+fn typical(ids: &[u32], logits: &[f32], share: f32) -> Vec<u32> {
+    // ln of each weight, the first one's is 1; a token that may not come has weight 0 and a finite logarithm.
+    let logs: Vec<f32> = ids
+        .iter()
+        .map(|&id| logits[id as usize] - logits[ids[0] as usize])
+        .collect();
+    let weights: Vec<f32> = logs.iter().map(|log| log.exp()).collect();
+    let total: f32 = weights.iter().sum();
+    let surprise = |i: usize| total.ln() - logs[i];
+    let mean: f32 = (0..ids.len()).map(|i| weights[i] / total * surprise(i)).sum();
+    let distances: Vec<f32> = (0..ids.len()).map(|i| (surprise(i) - mean).abs()).collect();
+    let is_kept = |&i: &usize| {
+        let nearer = (0..ids.len()).filter(|&j| distances[j] < distances[i] || (distances[j] == distances[i] && j < i));
+        nearer.map(|j| weights[j] / total).sum::<f32>() <= share
+    };
+    (0..ids.len()).filter(is_kept).map(|i| ids[i]).collect()
 }

@@ -124,6 +124,11 @@ impl Template {
         self.is_default
     }
 
+    /// Whether a text stands in its source.
+    pub(super) fn mentions(&self, text: &str) -> bool {
+        self.source.contains(text)
+    }
+
     /// Whether the student writes its reasoning down.
     pub fn thinks(&self) -> bool {
         self.thinking.is_some()

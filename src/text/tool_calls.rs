@@ -12,6 +12,7 @@
 //! | `<\|tool_call\|>[{..}]` | Granite 3, Phi 4 mini |
 //! | a fence `tool_code` or `tool_call`, `<start_function_call>call:f{..}<end_function_call>`, `<\|tool_call>call:f{..}<tool_call\|>` | Gemma |
 //! | `<function_calls>f(a=1)</function_calls>` | OLMo |
+//! | `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{..}<｜tool▁call▁end｜><｜tool▁calls▁end｜>`, also `function<｜tool▁sep｜>f` with a fence `json` | DeepSeek |
 //!
 //! Text around calls goes on at once; what may still become a call is held back; what looked like a call and is none is text.
 
@@ -62,7 +63,7 @@ enum Ending {
 }
 
 /// What begins a call, and how it ends.
-const MARKS: [(&str, Ending); 13] = [
+const MARKS: [(&str, Ending); 14] = [
     ("<tool_call>", Ending::Text("</tool_call>")),
     ("<function=", Ending::Text("</function>")),
     ("[TOOL_CALLS]", Ending::Brackets),
@@ -72,6 +73,7 @@ const MARKS: [(&str, Ending); 13] = [
     ("<|tool_call>", Ending::Text("<tool_call|>")),
     ("<start_function_call>", Ending::Text("<end_function_call>")),
     ("<function_calls>", Ending::Text("</function_calls>")),
+    ("<｜tool▁calls▁begin｜>", Ending::Text("<｜tool▁calls▁end｜>")),
     ("```tool_code\n", Ending::Text("\n```")),
     ("```tool_call\n", Ending::Text("\n```")),
     ("<|python_tag|>", Ending::Answer),
@@ -79,6 +81,33 @@ const MARKS: [(&str, Ending); 13] = [
     ("{", Ending::Brackets),
 ];
 const BARE: usize = MARKS.len() - 1;
+
+/// What stands inside of calls and is a token of its own in some vocabularies.
+const INSIDE: [&str; 5] = [
+    "[ARGS]",
+    "[CALL_ID]",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>",
+];
+
+/// Whether a control token of this text is part of how calls are written, so that [`ToolCalls`] must see it.
+pub fn is_part(text: &str) -> bool {
+    let is_mark =
+        |(mark, ending): &(&str, Ending)| *mark == text || matches!(ending, Ending::Text(end) if *end == text);
+    INSIDE.contains(&text) || MARKS.iter().any(is_mark)
+}
+
+/// Where the mark begins that opens a call at the end of `text`, white space and an opening bracket behind it.
+pub(super) fn mark_in_front(text: &str) -> Option<usize> {
+    let text = text.trim_end();
+    let text = text.strip_suffix('[').unwrap_or(text).trim_end();
+    let marks = MARKS[..BARE].iter().map(|(mark, _)| mark.trim_end());
+    marks
+        .filter(|mark| text.ends_with(mark))
+        .map(|mark| text.len() - mark.len())
+        .min()
+}
 
 /// Most bytes that are held back for one call.
 const MAX_HELD: usize = 1 << 16;
@@ -100,6 +129,8 @@ pub struct ToolCalls {
     /// Whether anything but white space has gone out.
     begun: bool,
     found: usize,
+    /// The number of the first call.
+    first: usize,
 }
 
 /// Where in brackets and texts a piece of JSON is.
@@ -143,6 +174,12 @@ impl ToolCalls {
             tools: tools.clone(),
             ..Self::default()
         }
+    }
+
+    /// Numbers the calls without an id of their own from `calls` on: ids are told apart over a whole chat.
+    pub fn numbered_from(mut self, calls: usize) -> Self {
+        self.first = calls;
+        self
     }
 
     /// Takes more of the answer.
@@ -282,7 +319,7 @@ impl ToolCalls {
         let body = body.trim();
         let mut calls = Vec::new();
         let mut add = |name: String, arguments: Map<String, Value>, id: Option<String>| {
-            let id = id.unwrap_or_else(|| format!("call{:05}", self.found + calls.len()));
+            let id = id.unwrap_or_else(|| format!("call{:05}", self.first + self.found + calls.len()));
             let arguments = Value::Object(arguments).to_string();
             calls.push(ToolCall { id, name, arguments });
         };
@@ -299,6 +336,11 @@ impl ToolCalls {
             "<|tool_call>" | "<start_function_call>" => {
                 let (name, arguments) = braced(body)?;
                 add(name, arguments, None);
+            }
+            "<｜tool▁calls▁begin｜>" => {
+                for (name, arguments) in deepseek(body)? {
+                    add(name, arguments, None);
+                }
             }
             "[TOOL_CALLS]" if !body.starts_with(['[', '{']) => {
                 let (name, arguments) = body.split_once("[ARGS]")?;
@@ -421,7 +463,8 @@ fn may_be(mark: usize, body: &str) -> bool {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a tool may have this name.
+pub(super) fn is_name(name: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':');
     !name.is_empty() && name.len() <= 256 && name.chars().all(part)
 }
@@ -461,6 +504,24 @@ fn braced(body: &str) -> Option<(String, Map<String, Value>)> {
     let mut reader = Reader { rest, depth: 0 };
     let arguments = reader.map('}', true)?;
     (is_name(name) && reader.rest.trim().is_empty()).then(|| (name.to_string(), arguments))
+}
+
+/// `<｜tool▁call▁begin｜>f<｜tool▁sep｜>{..}<｜tool▁call▁end｜>` one behind another; the older `function<｜tool▁sep｜>f`, then a fence.
+fn deepseek(body: &str) -> Option<Vec<(String, Map<String, Value>)>> {
+    let one = |call: &str| {
+        let call = call.trim().strip_suffix("<｜tool▁call▁end｜>").unwrap_or(call.trim());
+        let (kind, rest) = call.split_once("<｜tool▁sep｜>")?;
+        let (name, arguments) = match rest.split_once("```json") {
+            Some((name, fenced)) if kind.trim() == "function" => (name, fenced.trim().strip_suffix("```")?),
+            _ => (kind, rest),
+        };
+        let name = Some(name.trim()).filter(|name| is_name(name))?;
+        Some((name.to_string(), serde_json::from_str(arguments.trim()).ok()?))
+    };
+    let mut calls = body.split("<｜tool▁call▁begin｜>");
+    // Nothing stands in front of the first.
+    calls.next().filter(|front| front.trim().is_empty())?;
+    calls.map(one).collect()
 }
 
 /// `[f(a=1), g()]`, also without brackets, line by line, or inside of `print`.

@@ -1,6 +1,7 @@
 //! The one place that knows JavaScript: the facade that the worker calls, and where an [`Error`] becomes an object with a
 //! code, a message and a hint.
 
+mod chat;
 #[cfg(feature = "teach")]
 pub mod teach;
 
@@ -11,11 +12,10 @@ use crate::format::source::Source;
 use crate::format::{BlockType, Gguf};
 use crate::gpu::kernels::Kinds;
 use crate::gpu::{Gpu, GpuOptions, Tier, cases};
+use crate::model::CacheType;
+use crate::model::Plan;
 use crate::model::memory::{Fit, Held};
-use crate::model::{CacheType, Plan, Sampling};
-use crate::student::{self, Event, Header, Prompt, Request, Student, block_types};
-use crate::text::grammar::Format;
-use crate::text::template::Message;
+use crate::student::{self, Header, Student, block_types};
 use js_sys::{Function, Promise, Reflect, Uint8Array};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -48,17 +48,6 @@ impl From<Error> for JsValue {
         }
         object.into()
     }
-}
-
-/// Today as the user's clock has it, `2026-11-24`.
-fn today() -> String {
-    let date = js_sys::Date::new_0();
-    format!(
-        "{:04}-{:02}-{:02}",
-        date.get_full_year(),
-        date.get_month() + 1,
-        date.get_date()
-    )
 }
 
 fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
@@ -134,31 +123,6 @@ impl OpenOptions {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ChatRequest {
-    messages: Option<Vec<Message>>,
-    prompt: Option<String>,
-    max_tokens: Option<f64>,
-    temperature: Option<f32>,
-    top_k: Option<f64>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    seed: Option<f64>,
-    stop: Option<OneOrMany>,
-    enable_thinking: Option<bool>,
-    ignore_end: bool,
-    /// As in the chat-completions format, with two types more ([`Format::from_json`]).
-    response_format: serde_json::Value,
-}
-
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct TokenizeOptions {
@@ -214,48 +178,6 @@ struct AdapterWords {
     parameters: f64,
     provenance: Provenance,
     number: usize,
-}
-
-#[derive(Serialize)]
-struct Delta<'a> {
-    content: &'a str,
-    reasoning: &'a str,
-    tokens: usize,
-    /// Rows of the prompt that are done, of how many; only before the first token.
-    prompt: Option<(usize, usize)>,
-}
-
-#[derive(Serialize)]
-struct Usage {
-    prompt_tokens: usize,
-    cached_tokens: usize,
-    completion_tokens: usize,
-    total_tokens: usize,
-}
-
-#[derive(Serialize)]
-struct Timings {
-    prompt_ms: f64,
-    predicted_ms: f64,
-    prompt_per_second: f64,
-    predicted_per_second: f64,
-}
-
-#[derive(Serialize)]
-struct ContextUse {
-    used: usize,
-    size: usize,
-}
-
-#[derive(Serialize)]
-struct ChatResult<'a> {
-    content: &'a str,
-    reasoning: &'a str,
-    finish_reason: &'static str,
-    usage: Usage,
-    timings: Timings,
-    context: ContextUse,
-    ids: &'a [u32],
 }
 
 /// The engine as the worker sees it: one device, at most one student.
@@ -600,110 +522,6 @@ impl Runner {
         result
     }
 
-    /// One generation; `on_delta` returns `true` to stop it.
-    pub async fn chat(&self, request: JsValue, on_delta: Option<Function>) -> std::result::Result<JsValue, JsValue> {
-        let request: ChatRequest = from_js(request)?;
-        let default = Sampling::default();
-        let sampling = Sampling {
-            temperature: request.temperature.unwrap_or(default.temperature),
-            top_k: whole(request.top_k, "top_k", 1e9)?.map_or(default.top_k, |n| n as u32),
-            top_p: request.top_p.unwrap_or(default.top_p),
-            min_p: request.min_p.unwrap_or(default.min_p),
-            // The worker gives a random seed where the user gave none: chance is not this crate's business.
-            seed: whole(request.seed, "seed", f64::from(u32::MAX))?.map_or(default.seed, |n| n as u32),
-        };
-        let prompt = match (request.messages, request.prompt) {
-            (Some(messages), None) => Prompt::Messages(messages),
-            (None, Some(text)) => Prompt::Text(text),
-            _ => {
-                return Err(Error::Request {
-                    what: "it needs either messages or a prompt".into(),
-                }
-                .into());
-            }
-        };
-        let request = Request {
-            prompt,
-            sampling,
-            max_tokens: whole(request.max_tokens, "max_tokens", 1e9)?.map(|n| n as usize),
-            stop: match request.stop {
-                None => Vec::new(),
-                Some(OneOrMany::One(stop)) => vec![stop],
-                Some(OneOrMany::Many(stops)) => stops,
-            },
-            enable_thinking: request.enable_thinking,
-            date: Some(today()),
-            ignore_end: request.ignore_end,
-            format: Format::from_json(&request.response_format)?,
-        };
-        let started = now();
-        let mut first = started;
-        let tell = |event: Event| {
-            let delta = match event {
-                Event::Prompt(done, all) => Delta {
-                    content: "",
-                    reasoning: "",
-                    tokens: 0,
-                    prompt: Some((done, all)),
-                },
-                Event::Text {
-                    content,
-                    reasoning,
-                    tokens,
-                } => {
-                    if tokens == 1 {
-                        first = now();
-                    }
-                    Delta {
-                        content,
-                        reasoning,
-                        tokens,
-                        prompt: None,
-                    }
-                }
-            };
-            match (&on_delta, to_js(&delta)) {
-                (Some(function), Ok(delta)) => function
-                    .call1(&JsValue::NULL, &delta)
-                    .is_ok_and(|stop| stop.is_truthy()),
-                _ => false,
-            }
-        };
-        let (answer, size) = self
-            .with_student(async |student| {
-                let answer = student.generate(&request, tell).await?;
-                Ok((answer, student.context()))
-            })
-            .await?;
-        let ended = now();
-        let (prompt_ms, predicted_ms) = ((first - started).max(0.001), (ended - first).max(0.001));
-        let drawn = answer.ids.len();
-        let result = ChatResult {
-            content: &answer.content,
-            reasoning: &answer.reasoning,
-            finish_reason: answer.finish.name(),
-            usage: Usage {
-                prompt_tokens: answer.prompt_tokens,
-                cached_tokens: answer.cached_tokens,
-                completion_tokens: drawn,
-                total_tokens: answer.prompt_tokens + drawn,
-            },
-            timings: Timings {
-                prompt_ms,
-                predicted_ms,
-                prompt_per_second: 1000.0 * (answer.prompt_tokens - answer.cached_tokens) as f64 / prompt_ms,
-                // The first token belongs to the prompt's time.
-                predicted_per_second: 1000.0 * drawn.saturating_sub(1) as f64 / predicted_ms,
-            },
-            context: ContextUse {
-                used: answer.used,
-                size,
-            },
-            ids: &answer.ids,
-        };
-        Ok(to_js(&result)?)
-    }
-
     /// Logits `(T, V)` after each of `ids`, row-major; no token is added in front.
     pub async fn logits(&self, ids: Vec<u32>) -> std::result::Result<Vec<f32>, JsValue> {
         Ok(self.with_student(async |student| student.logits(&ids).await).await?)
@@ -793,17 +611,6 @@ impl Runner {
         Ok(student
             .tokenizer()
             .encode(text, options.add_special, options.parse_special)?)
-    }
-
-    /// Tokens that these messages would take as a prompt.
-    pub fn count(&self, messages: JsValue) -> std::result::Result<usize, JsValue> {
-        let messages: Vec<Message> = from_js(messages)?;
-        let student = self.student.borrow();
-        let student = student.as_ref().ok_or(Error::NoStudent)?;
-        Ok(student
-            .prompt_tokens(&Prompt::Messages(messages), None, Some(&today()))?
-            .0
-            .len())
     }
 
     /// Loses the device on purpose, to test what follows.

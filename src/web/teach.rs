@@ -256,14 +256,16 @@ impl Teacher {
         work(open.as_mut().ok_or(Error::NoStudent)?)
     }
 
-    /// Opens a student's file: its header alone; weights are read when a training is prepared.
-    pub async fn open(&self, read: Function, size: f64) -> Answer {
+    /// Opens a student's file: its header alone; weights are read when a training is prepared. `context`: the positions that it
+    /// answers with; by default those that it was trained with.
+    pub async fn open(&self, read: Function, size: f64, context: Option<u32>) -> Answer {
         let source = JsSource {
             read,
             size: size as u64,
         };
-        let header = Header::read(&source, self.gpu.as_ref(), Some(256)).await?;
-        header.plan.teachable()?;
+        let mut header = Header::read(&source, self.gpu.as_ref(), Some(256)).await?;
+        let context = context.map_or(header.plan.config.context, |n| n as usize);
+        header.plan.settle_factors(context);
         let words = StudentWords {
             name: Provenance::from_metadata(&header.gguf.metadata).name,
             architecture: header.plan.config.architecture.name(),
@@ -671,9 +673,16 @@ impl Teacher {
                 let trained = session.trainer().logits(&ids).await?;
                 let bytes = adapter.to_gguf();
                 let again = Adapter::from_gguf(&bytes)?;
-                let (config, weights) = adapter.to_peft(&base, &name)?;
-                let other = Adapter::from_peft(&config, &weights, &base)?;
-                for read in [&again, &other] {
+                // Some matrices of some students have no name of their own there; the GGUF has all of them.
+                let peft = match adapter.to_peft(&base, &name) {
+                    Err(Error::Adapter { .. }) => None,
+                    files => Some(files?),
+                };
+                let other = match &peft {
+                    Some((config, weights)) => Some(Adapter::from_peft(config, weights, &base)?),
+                    None => None,
+                };
+                for read in [Some(&again), other.as_ref()].into_iter().flatten() {
                     session.trainer().put(read)?;
                     let logits = session.trainer().logits(&ids).await?;
                     if logits != trained {
@@ -682,19 +691,22 @@ impl Teacher {
                     }
                 }
                 session.trainer().put(&adapter)?;
-                Ok((bytes, config, weights, card.to_string()))
+                Ok((bytes, peft, card.to_string()))
             })
             .await?;
-        let (bytes, config, weights, card) = exported;
+        let (bytes, peft_files, card) = exported;
         let set = |object: &Object, key: &str, value: &JsValue| {
             // Setting a property of a fresh object cannot fail.
             let _ = Reflect::set(object, &key.into(), value);
         };
-        let (result, peft) = (Object::new(), Object::new());
-        set(&peft, "config", &config.into());
-        set(&peft, "weights", &Uint8Array::from(weights.as_slice()).into());
+        let result = Object::new();
+        if let Some((config, weights)) = peft_files {
+            let peft = Object::new();
+            set(&peft, "config", &config.into());
+            set(&peft, "weights", &Uint8Array::from(weights.as_slice()).into());
+            set(&result, "peft", &peft);
+        }
         set(&result, "gguf", &Uint8Array::from(bytes.as_slice()).into());
-        set(&result, "peft", &peft);
         set(&result, "card", &js_sys::JSON::parse(&card)?);
         Ok(result.into())
     }

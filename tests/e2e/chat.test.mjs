@@ -288,6 +288,176 @@ describe("the page", () => {
     await page.context().close();
   });
 
+  test("serves penalties, biases, typical-p and DRY, and refuses what is out of range by name", async () => {
+    const page = await site.open();
+    const said = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const body = { messages: [{ role: "user", content: "Hello." }], temperature: 0, max_tokens: 12, ignore_eos: true };
+      const create = (more) => student.chat.completions.create({ ...body, ...more }).then(({ ids }) => ids, ({ code, message }) => `${code}: ${message}`);
+      const [a] = await student.tokenize(" the");
+      const free = await create({});
+      return {
+        a, free,
+        forced: await create({ logit_bias: { [a]: 100 } }),
+        banned: await create({ logit_bias: { [free[0]]: -100 } }),
+        penalized: await create({ logit_bias: { [a]: 30 }, frequency_penalty: 2, presence_penalty: 2, repetition_penalty: 2, repeat_last_n: -1 }),
+        dry: await create({ logit_bias: { [a]: 30 }, dry_multiplier: 50, dry_sequence_breakers: [] }),
+        typical: await create({ temperature: 1, seed: 3, typical_p: 0.5 }),
+        again: await create({ temperature: 1, seed: 3, typical_p: 0.5 }),
+        refused: [
+          await create({ repeat_penalty: 0 }), await create({ frequency_penalty: 3 }), await create({ presence_penalty: -3 }), await create({ typical_p: 2 }),
+          await create({ repeat_last_n: -2 }), await create({ dry_base: 0 }), await create({ dry_allowed_length: 0 }), await create({ logit_bias: { [a]: 101 } }),
+          await create({ logit_bias: { the: 1 } }), await create({ n: 0 }), await create({ top_logprobs: 3 }), await create({ logprobs: true, top_logprobs: 21 }),
+        ],
+        after: await create({}),
+      };
+    });
+    assert.ok(said.forced.length === 12 && said.forced.every((id) => id === said.a), said.forced.join());
+    assert.ok(!said.banned.includes(said.free[0]));
+    const count = (ids) => ids.filter((id) => id === said.a).length;
+    assert.ok(count(said.penalized) < 12, said.penalized.join());
+    assert.ok(count(said.dry) < 12, said.dry.join());
+    assert.deepEqual(said.typical, said.again);
+    const names = ["repeat_penalty", "frequency_penalty", "presence_penalty", "typical_p", "repeat_last_n", "dry_base", "dry_allowed_length", "logit_bias", "logit_bias", "n is", "top_logprobs", "top_logprobs"];
+    for (const [i, name] of names.entries()) assert.ok(said.refused[i].startsWith("bad-request") && said.refused[i].includes(name), said.refused[i]);
+    assert.deepEqual(said.after, said.free, "nothing is left behind");
+    await page.context().close();
+  });
+
+  test("tells log-probabilities in both shapes, whole and streamed", async () => {
+    const page = await site.open();
+    const { whole, streamed, text, ids, pieces } = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const body = { messages: [{ role: "user", content: "Hello." }], temperature: 0, max_tokens: 8, logprobs: true, top_logprobs: 2 };
+      const whole = await student.chat.completions.create(body);
+      const streamed = [];
+      for await (const { choices: [{ logprobs }] } of student.chat.completions.create({ ...body, stream: true })) streamed.push(...(logprobs?.content ?? []));
+      const raw = { prompt: "Once upon a time", temperature: 0, max_tokens: 6, logprobs: 3, ignore_eos: true };
+      const text = await student.completions.create(raw);
+      const pieces = [];
+      for await (const { choices: [{ logprobs }] } of student.completions.create({ ...raw, stream: true })) pieces.push(...(logprobs?.text_offset ?? []));
+      return { whole: whole.choices[0], ids: whole.ids, streamed, text: text.choices[0], pieces };
+    });
+    const { content } = whole.logprobs;
+    assert.ok(content.length > 0 && content.length <= ids.length && content.length >= ids.length - 1);
+    assert.deepEqual(streamed, content);
+    for (const { token, bytes, logprob, top_logprobs } of content) {
+      // Greedy: the drawn token is the likeliest.
+      assert.equal(top_logprobs.length, 2);
+      assert.equal(top_logprobs[0].logprob, logprob);
+      assert.deepEqual(top_logprobs[0].bytes, bytes);
+      assert.ok(logprob <= 0 && top_logprobs[1].logprob <= logprob);
+      assert.equal(new TextDecoder().decode(new Uint8Array(bytes)), token);
+    }
+    assert.equal(content.map(({ token }) => token).join("").trim(), whole.message.content.trim());
+    const { tokens, token_logprobs, top_logprobs, text_offset } = text.logprobs;
+    assert.equal(tokens.join(""), text.text);
+    assert.equal(tokens.length, 6);
+    for (const [i, token] of tokens.entries()) {
+      assert.equal(Object.keys(top_logprobs[i]).length, 3);
+      assert.equal(top_logprobs[i][token], token_logprobs[i]);
+      assert.equal(text_offset[i], [...tokens.slice(0, i).join("")].length);
+    }
+    assert.deepEqual(pieces, text_offset);
+    await page.context().close();
+  });
+
+  test("gives n choices, each of its own seed, from one prompt", async () => {
+    const page = await site.open();
+    const { many, single, chunks } = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const body = { messages: [{ role: "user", content: "Tell me a story." }], temperature: 1.2, seed: 4294967295, max_tokens: 10, ignore_eos: true };
+      const many = await student.chat.completions.create({ ...body, n: 3 });
+      const single = [];
+      for (const seed of [4294967295, 0, 1]) single.push((await student.chat.completions.create({ ...body, seed })).choices[0].message.content);
+      const chunks = [];
+      for await (const chunk of student.chat.completions.create({ ...body, n: 2, stream: true })) chunks.push(chunk);
+      return { many, single, chunks };
+    });
+    assert.deepEqual(many.choices.map(({ index }) => index), [0, 1, 2]);
+    assert.deepEqual(many.choices.map(({ message }) => message.content), single);
+    assert.equal(many.usage.completion_tokens, 30);
+    assert.equal(many.usage.total_tokens, many.usage.prompt_tokens + 30);
+    assert.equal(many.ids.length, 30);
+    const text = (k) => chunks.filter(({ choices: [{ index }] }) => index === k).map(({ choices: [{ delta }] }) => delta.content ?? "").join("");
+    assert.deepEqual([text(0), text(1)], single.slice(0, 2));
+    const order = chunks.map(({ choices: [{ index }] }) => index);
+    assert.deepEqual(order, [...order].sort());
+    assert.equal(chunks.filter(({ choices: [{ finish_reason }] }) => finish_reason === "length").length, 2);
+    assert.equal(chunks.filter(({ usage }) => usage).length, 1);
+    assert.equal(chunks.at(-1).usage.completion_tokens, 20);
+    await page.context().close();
+  });
+
+  test("shows the prompt to the letter, and says where a template leaves tools out", async () => {
+    const page = await site.open();
+    const { prompt, count, ids, refused } = await page.evaluate(async () => {
+      const { student } = window.understudy;
+      const messages = [{ role: "user", content: "Hello." }];
+      const tools = [{ type: "function", function: { name: "now" } }];
+      const prompt = await student.prompt(messages);
+      return {
+        prompt, count: await student.count(messages), ids: (await student.tokenize(prompt, { parse_special: true })).length,
+        refused: await student.chat.completions.create({ messages, tools }).then(() => "", ({ code, message }) => `${code}: ${message}`),
+      };
+    });
+    assert.match(prompt, /<\|im_start\|>user\nHello\.<\|im_end\|>\n<\|im_start\|>assistant\n/);
+    assert.equal(ids, count);
+    assert.match(refused, /^bad-request: .*leaves tools out/);
+    await page.context().close();
+  });
+
+  test("calls tools: forced calls, their results, and calls told apart from text", async () => {
+    const page = await site.open();
+    const said = await page.evaluate(async () => {
+      const { Understudy } = window.understudy;
+      // The bundled student with a template that knows tools, in the place of its own.
+      const bytes = new Uint8Array(await (await Understudy.blob("students/understudy-pip.gguf")).arrayBuffer());
+      const key = new TextEncoder().encode("tokenizer.chat_template");
+      const found = bytes.findIndex((_, i) => key.every((byte, j) => bytes[i + j] === byte));
+      const at = found + key.length + 4;
+      const length = Number(new DataView(bytes.buffer).getBigUint64(at, true));
+      const template = `{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}`
+        + `{% for c in m.tool_calls or [] %}<tool_call>\n{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|im_end|>\n`
+        + `{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}{# `;
+      bytes.set(new TextEncoder().encode(template.padEnd(length - 2) + "#}"), at + 8);
+      const student = await Understudy.load(new Blob([bytes]), { context: 512 });
+      const tools = [{ type: "function", function: { name: "get_weather", parameters: {
+        type: "object", properties: { place: { enum: ["Bern", "Oslo"] } }, required: ["place"], additionalProperties: false } } }];
+      const messages = [{ role: "user", content: "What is the weather?" }];
+      const body = { messages, tools, temperature: 0, max_tokens: 40 };
+      const whole = await student.chat.completions.create({ ...body, tool_choice: "required" });
+      const chunks = [];
+      for await (const chunk of student.chat.completions.create({ ...body, tool_choice: { type: "function", function: { name: "get_weather" } }, stream: true })) chunks.push(chunk.choices[0]);
+      const { message } = whole.choices[0];
+      const prompt = await student.prompt([...messages, message, { role: "tool", tool_call_id: message.tool_calls[0].id, content: "sunny" }], { tools });
+      const mixed = { type: "regex", regex: 'I look\\. <tool_call>\\{"name": "get_weather", "arguments": \\{"place": "Oslo"\\}\\}</tool_call>' };
+      const told = await student.chat.completions.create({ ...body, response_format: mixed, max_tokens: 100 });
+      const none = await student.chat.completions.create({ ...body, response_format: mixed, max_tokens: 100, tool_choice: "none" });
+      const refused = await student.chat.completions.create({ ...body, tool_choice: "always" }).then(() => "", ({ code, message }) => `${code}: ${message}`);
+      await student.close();
+      return { whole: whole.choices[0], chunks, prompt, told: told.choices[0], none: none.choices[0], refused };
+    });
+    const { message, finish_reason } = said.whole;
+    assert.equal(finish_reason, "tool_calls");
+    assert.equal(message.content, null);
+    const [{ id, type, function: { name, arguments: text } }] = message.tool_calls;
+    assert.deepEqual([id, type, name], ["call00000", "function", "get_weather"]);
+    assert.ok(["Bern", "Oslo"].includes(JSON.parse(text).place));
+    const calls = said.chunks.flatMap(({ delta }) => delta.tool_calls ?? []);
+    assert.deepEqual(calls, [{ index: 0, ...message.tool_calls[0] }]);
+    assert.equal(said.chunks.map(({ delta }) => delta.content ?? "").join(""), "");
+    assert.equal(said.chunks.at(-1).finish_reason, "tool_calls");
+    assert.ok(said.prompt.includes(`<tool_call>\n{"name": "get_weather", "arguments": {"place": "${JSON.parse(text).place}"}}\n</tool_call>`), said.prompt);
+    assert.ok(said.prompt.includes("<|im_start|>tool\nsunny"), said.prompt);
+    assert.deepEqual([said.told.message.content, said.told.finish_reason], ["I look.", "tool_calls"]);
+    assert.equal(JSON.parse(said.told.message.tool_calls[0].function.arguments).place, "Oslo");
+    assert.deepEqual([said.none.message.tool_calls, said.none.finish_reason], [undefined, "stop"]);
+    assert.match(said.none.message.content, /<tool_call>/);
+    assert.match(said.refused, /^bad-request: .*tool_choice/);
+    await page.context().close();
+  });
+
   test("loads a student for another page through Understudy.load", async () => {
     const page = await site.open();
     const info = await page.evaluate(async () => {

@@ -7,6 +7,8 @@
 //   #show-teach #show-chat the views     #adapters attached, each with a scale and a switch     #kept-adapters the kept ones
 //   in #teach: #trace-files #sample-traces #report-facts #preview #teach-form #start-teaching #run-pause #run-stop #run-numbers #verdict
 //   #answers #insight #keep-form #adapter-name #keep-adapter #keep-words #keep-files #continue-go #continue-drop
+//   #chats-toggle #chats #chat-search #chat-list #chat-menu (data-act) #import-chats #export-chats #chat-file
+//   #offline-words #offline-rest; html[data-offline] once the page works without the network
 // html[data-ready] is set once a student is open; window.understudy = { Understudy, student, engine, teaching }.
 // Switches in the address's fragment: #gpu=off (CPU engine), &subgroups=off.
 import assert from "node:assert/strict";
@@ -40,16 +42,20 @@ export const launch = (more = []) => chromium.launch({
 });
 
 /** One browser and one server for a file of tests. */
-export async function stage({ flags = [] } = {}) {
-  assert.ok(existsSync(join(DIST, "index.html")), `${DIST} is not built: run cargo xtask build`);
-  const [server, browser] = [await serve(DIST), await launch(flags)];
+export async function stage({ flags = [], dist = DIST } = {}) {
+  assert.ok(existsSync(join(dist, "index.html")), `${dist} is not built: run cargo xtask build`);
+  const [server, browser] = [await serve(dist), await launch(flags)];
   return {
     server, browser,
-    /** A fresh profile. @param {{ hash?: string, prepare?: (page: import("playwright-core").Page) => any, wait?: boolean } & import("playwright-core").BrowserContextOptions} [options] */
+    /**
+     * A fresh profile. Without a service worker, unless `serviceWorkers: "allow"` asks for it: it fetches the page's files when the student
+     * is ready, among the requests that most tests count.
+     * @param {{ hash?: string, prepare?: (page: import("playwright-core").Page) => any, wait?: boolean } & import("playwright-core").BrowserContextOptions} [options]
+     */
     async open({ hash = "", prepare, wait = true, context: given, ...options } = {}) {
-      const context = given ?? (await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options }));
+      const context = given ?? (await browser.newContext({ viewport: { width: 1280, height: 860 }, serviceWorkers: "block", ...options }));
       const page = await context.newPage();
-      page.setDefaultTimeout(120_000);
+      page.setDefaultTimeout(Number(process.env.PATIENCE ?? 120_000));
       page.problems = [];
       page.on("pageerror", (error) => page.problems.push(error.message));
       await prepare?.(page);

@@ -131,6 +131,19 @@ function helpers() {
   };
 }
 
+/** Runs an attempt in a worker that is made as understudy.js makes its own. */
+const runInWorker = (page, body, to) => page.evaluate(async ({ body, to }) => {
+  const text = `(async () => { const to = ${JSON.stringify(to)}; ${body}\n; await new Promise((r) => setTimeout(r, 300)); })().then(() => postMessage("done"), (error) => postMessage(String(error)))`;
+  const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })), { type: "module" });
+  return new Promise((resolve) => {
+    worker.onmessage = ({ data }) => {
+      if (data === "peer") document.title = "peer";
+      else resolve(data);
+    };
+    worker.onerror = (event) => resolve(event.message);
+  });
+}, { body, to });
+
 describe("ways out", () => {
   let site, foreign, document;
   before(async () => {
@@ -145,13 +158,14 @@ describe("ways out", () => {
   });
 
   let secrets = 0;
-  /** Tries one way in a page of its own and says where the secret arrived. */
-  async function attempt(target, act) {
+  /** Tries one way in a page of its own and says where the secret arrived. @param {import("playwright-core").BrowserContext} [given] */
+  async function attempt(target, act, given) {
     const secret = `secret${++secrets}x`;
     const to = `${target.startsWith("own") || target === "cookie" ? site.server.origin : foreign.origin}/x.js?${secret}`;
-    const context = await site.browser.newContext();
+    const context = given ?? (await site.browser.newContext());
     const page = await context.newPage();
     await page.goto(`${site.server.origin}/#gpu=off`);
+    if (given) assert.ok(await page.evaluate(() => navigator.serviceWorker.controller), "the service worker is not in control");
     const connections = foreign.connections;
     const began = performance.now();
     const why = await Promise.race([
@@ -163,7 +177,7 @@ describe("ways out", () => {
     const arrived = [...site.server.requests.filter(has).map(() => "own"), ...foreign.requests.filter(has).map(() => "foreign")];
     if (target.startsWith("connection") && foreign.connections > connections) arrived.push("connection");
     if (target.startsWith("peer") && (await page.title().catch(() => "")) === "peer") arrived.push("peer");
-    await context.close();
+    await (given ? page : context).close();
     return { arrived: [...new Set(arrived)], why };
   }
 
@@ -189,22 +203,60 @@ describe("ways out", () => {
   for (const [name, targets, body, heading] of WORKER) {
     for (const target of targets) {
       test(`worker: ${name}, ${target.replace(/[?~]/, " (listed)")}`, async (t) => {
-        const result = await attempt(target, (page, to) => page.evaluate(async ({ body, to }) => {
-          // Made as understudy.js makes its worker.
-          const text = `(async () => { const to = ${JSON.stringify(to)}; ${body}\n; await new Promise((r) => setTimeout(r, 300)); })().then(() => postMessage("done"), (error) => postMessage(String(error)))`;
-          const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })), { type: "module" });
-          return new Promise((resolve) => {
-            worker.onmessage = ({ data }) => {
-              if (data === "peer") document.title = "peer";
-              else resolve(data);
-            };
-            worker.onerror = (event) => resolve(event.message);
-          });
-        }, { body, to }));
+        const result = await attempt(target, (page, to) => runInWorker(page, body, to));
         judge(t, target, result, heading);
       });
     }
   }
+
+  // Once the service worker is in control, this site's own addresses carry nothing out either.
+  describe("with the service worker in control", () => {
+    /** @type {import("playwright-core").BrowserContext} */ let context;
+    before(async () => {
+      context = await site.browser.newContext();
+      const page = await context.newPage();
+      await page.goto(`${site.server.origin}/#gpu=off`);
+      await page.waitForSelector("html[data-offline]");
+      await page.close();
+    });
+    after(() => context?.close());
+
+    const own = ([, targets]) => targets.some((target) => target.startsWith("own"));
+    for (const [name, , act] of PAGE.filter(own)) {
+      test(`page: ${name}, own`, async (t) => {
+        judge(t, "own", await attempt("own", (page, to) => page.evaluate(`(${act})(${JSON.stringify(to)}, (${helpers})())`), context));
+      });
+    }
+    for (const [name, , body] of WORKER.filter(own)) {
+      test(`worker: ${name}, own`, async (t) => {
+        judge(t, "own", await attempt("own", (page, to) => runInWorker(page, body, to), context));
+      });
+    }
+    test("page: a document of this site without a policy of its own, foreign", async (t) => {
+      const [, , act] = PAGE.find(([name]) => name === "a document of this site without a policy");
+      judge(t, "foreign", await attempt("foreign", (page, to) => page.evaluate(`(${act})(${JSON.stringify(to)}, (${helpers})())`), context));
+    });
+    test("page: words in the path of an address, or told to the worker", async (t) => {
+      const result = await attempt("own", (page, to) => page.evaluate(async (to) => {
+        const path = to.replace("?", "/");
+        for (const rel of ["stylesheet", "prefetch", "modulepreload"]) document.head.append(Object.assign(document.createElement("link"), { rel, href: path }));
+        await import(path).catch(() => {});
+        for (const task of ["rest", "state", path, "constructor"]) navigator.serviceWorker.controller.postMessage({ task, url: path, path }, [new MessageChannel().port2]);
+      }, to), context);
+      judge(t, "own", result);
+    });
+    test("a way that was refused is counted", async () => {
+      const page = await context.newPage();
+      await page.goto(`${site.server.origin}/#gpu=off`);
+      await page.waitForSelector("html[data-ready]");
+      const blocked = Number(await page.locator("#blocked-count").textContent());
+      await page.evaluate(() => import("/x.js?words").catch(() => {}));
+      await page.waitForFunction((before) => Number(document.getElementById("blocked-count").textContent) > before, blocked);
+      await page.waitForTimeout(300);
+      assert.equal(await page.locator("#bytes-sent").textContent(), "0");
+      await page.close();
+    });
+  });
 
   test("the foreign server is reachable, or all of this proves nothing", async () => {
     const browser = await launch();

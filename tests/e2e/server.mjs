@@ -7,7 +7,7 @@ import { extname, join, normalize } from "node:path";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
-  ".json": "application/json", ".wasm": "application/wasm", ".ts": "text/plain; charset=utf-8", ".gguf": "application/octet-stream",
+  ".json": "application/json", ".webmanifest": "application/manifest+json", ".wasm": "application/wasm", ".ts": "text/plain; charset=utf-8", ".gguf": "application/octet-stream",
 };
 
 /** @param {string | null} root The folder to serve, or null for a server that answers everything and anyone. */

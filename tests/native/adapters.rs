@@ -285,3 +285,61 @@ fn what_does_not_fit_is_said() {
         assert!(Adapter::from_gguf(&bytes[..cut]).is_err());
     }
 }
+
+#[test]
+fn peft_has_the_names_of_each_architecture() {
+    let pair = |part: &str| Pair {
+        base: format!("blk.1.{part}.weight"),
+        rank: 2,
+        rows: 8,
+        columns: 4,
+        a: (0..8).map(|i| i as f32).collect(),
+        b: (0..16).map(|i| 0.5 * i as f32).collect(),
+    };
+    for (architecture, names) in [
+        (
+            "phi3",
+            &[("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")][..],
+        ),
+        (
+            "lfm2",
+            &[
+                ("attn_output", "self_attn.out_proj"),
+                ("ffn_gate", "feed_forward.w1"),
+                ("ffn_up", "feed_forward.w3"),
+            ],
+        ),
+        ("granitehybrid", &[("ffn_down", "shared_mlp.output_linear")]),
+        ("olmo2", &[("ffn_up", "mlp.up_proj")]),
+    ] {
+        let base = Base {
+            architecture: architecture.into(),
+            heads: 2,
+            kv_heads: 2,
+        };
+        let adapter = Adapter {
+            architecture: architecture.into(),
+            alpha: 4.0,
+            metadata: Metadata::default(),
+            pairs: names.iter().map(|(gguf, _)| pair(gguf)).collect(),
+        };
+        let (config, weights) = adapter.to_peft(&base, "a base").unwrap();
+        for (_, module) in names {
+            let name = format!("base_model.model.model.layers.1.{module}.lora_A.weight");
+            assert!(
+                String::from_utf8_lossy(&weights).contains(&name),
+                "{architecture}: {name}"
+            );
+        }
+        let mut again = Adapter::from_peft(&config, &weights, &base).unwrap().pairs;
+        again.sort_by_key(|pair| names.iter().position(|(gguf, _)| pair.base.contains(gguf)));
+        assert_eq!(again, adapter.pairs, "{architecture}");
+        // Granite's gate and up are one tensor there.
+        let gate = Adapter {
+            pairs: vec![pair("ffn_gate")],
+            ..adapter
+        };
+        let has_gate = !matches!(architecture, "phi3" | "granitehybrid");
+        assert_eq!(gate.to_peft(&base, "a base").is_ok(), has_gate, "{architecture}");
+    }
+}

@@ -2,7 +2,6 @@
 
 use crate::gpu::meet;
 use crate::kit;
-use understudy::cpu::trainer::Trainer;
 use understudy::error::Error;
 use understudy::format::adapter::{Adapter, Pair};
 use understudy::format::gguf::{Array, Metadata, Value, Writer};
@@ -273,29 +272,6 @@ fn student(name: &str, test: &str) -> Option<(Bytes, Plan)> {
     let file = std::fs::read(kit.join(format!("models/{name}-Q8_0.gguf"))).unwrap();
     let plan = Plan::new(&Gguf::from_bytes(&file).unwrap()).unwrap();
     Some((Bytes(file), plan))
-}
-
-#[test]
-fn trainers_refuse_what_they_cannot_go_back_through() {
-    let shape = crate::oracle::shape(4, 8.0);
-    for name in [
-        "exaone4", "gemma2", "gemma3k", "granite", "hunyuan", "olmo2", "phi3", "phi4mini", "smollm3",
-    ] {
-        let Some((file, plan)) = student(name, "trainers_refuse_what_they_cannot_go_back_through") else {
-            return;
-        };
-        let architecture = plan.config.architecture.name();
-        let Err(error) = pollster::block_on(Trainer::new(plan, &file, 64, &shape, 1)) else {
-            panic!("{name} was taught")
-        };
-        assert_eq!(error.code(), "unsupported");
-        assert!(error.to_string().contains(architecture), "{error}");
-    }
-    for name in ["ernie45", "mistral", "qwen3"] {
-        if let Some((_, plan)) = student(name, "trainers_refuse_what_they_cannot_go_back_through") {
-            assert_eq!(plan.teachable(), Ok(()), "{name}");
-        }
-    }
 }
 
 fn tokens(count: usize) -> Vec<u32> {

@@ -19,7 +19,7 @@ use understudy::model::Plan;
 use understudy::student::Student;
 
 /// A device as training wants it, or the name of the test that is skipped.
-fn meet(test: &str) -> Option<Gpu> {
+pub(crate) fn meet(test: &str) -> Option<Gpu> {
     let options = GpuOptions {
         subgroups: true,
         all_features: true,
@@ -28,25 +28,22 @@ fn meet(test: &str) -> Option<Gpu> {
     crate::gpu::meet(test, options)
 }
 
-fn plan(file: &[u8]) -> Plan {
+pub(crate) fn plan(file: &[u8]) -> Plan {
     Plan::new(&Gguf::from_bytes(file).unwrap()).unwrap()
 }
 
 fn trainer(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room) -> GpuTrainer {
+    trainer_of(gpu, file, shape, room, 64)
+}
+
+/// A trainer for rows of up to `context` tokens.
+pub(crate) fn trainer_of(gpu: &Gpu, file: &[u8], shape: &Shape, room: Room, context: usize) -> GpuTrainer {
     let source = Bytes(file.to_vec());
     let device = share(gpu).unwrap();
-    block_on(GpuTrainer::new(
-        gpu,
-        &device,
-        plan(file),
-        &source,
-        64,
-        shape,
-        1,
-        room,
-        |_| Ok(()),
-    ))
-    .unwrap()
+    let mut plan = plan(file);
+    plan.settle_factors(plan.config.context);
+    let made = GpuTrainer::new(gpu, &device, plan, &source, context, shape, 1, room, |_| Ok(()));
+    block_on(made).unwrap()
 }
 
 const ROOM: Room = Room { rows: 128, named: 8 };
@@ -111,10 +108,7 @@ fn losses_gradients_and_curves_are_the_oracles_on_the_gpu() {
                 }
             }
             combinations += 1;
-            let Some(curve) = row["train_adamw"]["losses"]
-                .as_array()
-                .filter(|_| kind == "ce" || kind == "topk_tail")
-            else {
+            let Some(curve) = row["train_adamw"]["losses"].as_array() else {
                 continue;
             };
             start(&mut trainer, &first, true);
@@ -167,12 +161,12 @@ fn losses_gradients_and_curves_are_the_oracles_on_the_gpu() {
         worst.map(|w| format!("{w:.1e}")).join(", ")
     );
     assert_eq!(combinations, 78);
-    assert!(curves >= 4, "{curves}");
+    assert_eq!(curves, 52);
     assert!(worst.iter().all(|w| *w < 1e-4), "{worst:?}");
 }
 
 /// Seeded tokens, some of them trained, some with probabilities.
-fn lesson(seed: u32, length: u32) -> Lesson {
+pub(crate) fn lesson(seed: u32, length: u32) -> Lesson {
     let tokens: Vec<u32> = (0..length).map(|t| 3 + (seed * 7 + t * (5 + seed % 3)) % 90).collect();
     Lesson {
         targets: (1..=length as usize)
@@ -197,7 +191,7 @@ fn lessons(count: u32) -> Vec<Lesson> {
     (0..count).map(|i| lesson(i, 9 + i % 5)).collect()
 }
 
-fn with_examples<T>(lessons: &[Lesson], work: impl FnOnce(&[Example]) -> T) -> T {
+pub(crate) fn with_examples<T>(lessons: &[Lesson], work: impl FnOnce(&[Example]) -> T) -> T {
     let teachers: Vec<Vec<Teacher>> = lessons
         .iter()
         .map(|lesson| {
@@ -222,7 +216,7 @@ fn with_examples<T>(lessons: &[Lesson], work: impl FnOnce(&[Example]) -> T) -> T
 }
 
 /// Pairs with something in B, so that every gradient is more than zero.
-fn stirred(trainer: &GpuTrainer) -> Vec<Pair> {
+pub(crate) fn stirred(trainer: &GpuTrainer) -> Vec<Pair> {
     let mut pairs = block_on(trainer.read(Memory::Values)).unwrap();
     for (i, pair) in pairs.iter_mut().enumerate() {
         let (rank, rows) = (pair.rank, pair.rows);

@@ -509,6 +509,7 @@ fn sample() {
             let sampling = Sampling {
                 temperature: 0.3 + 0.05 * draw as f32,
                 top_k: [0, 1, 5, 40, 256][draw as usize % 5],
+                typical_p: [1.0, 0.9, 0.3, 0.0][draw as usize % 4],
                 top_p: [1.0, 0.9, 0.5][draw as usize % 3],
                 min_p: [0.0, 0.05][draw as usize % 2],
                 seed: 77,
@@ -535,6 +536,19 @@ fn sample() {
             ));
         }
         list
+    });
+}
+
+#[test]
+fn adjust() {
+    check(Kernel::Adjust, || {
+        vec![
+            cases::adjust(1, 300, 0),
+            cases::adjust(2, 300, 1),
+            cases::adjust(3, 300, 63),
+            cases::adjust(4, 1000, 65),
+            cases::adjust(5, 3001, 3001),
+        ]
     });
 }
 
@@ -663,12 +677,16 @@ fn loss() {
     check(Kernel::Loss, || {
         let mut list = Vec::new();
         for (i, (kind, objective)) in teach::objectives().into_iter().enumerate() {
-            list.push(teach::loss(i as u64, 3, 67, kind, objective));
+            list.push(teach::loss(i as u64, 3, 67, kind, objective, None));
         }
         let objective = Objective::default();
-        list.push(teach::loss(80, 2, 3001, teach::Kind::Sparse(64), objective));
+        list.push(teach::loss(80, 2, 3001, teach::Kind::Sparse(64), objective, None));
         // The teacher names every token: there is no bucket for others.
-        list.push(teach::loss(81, 2, 7, teach::Kind::Sparse(7), objective));
+        list.push(teach::loss(81, 2, 7, teach::Kind::Sparse(7), objective, None));
+        // A head with a cap, and a teacher whose logits come out of the same head.
+        for (i, (kind, objective)) in teach::objectives().into_iter().step_by(3).enumerate() {
+            list.push(teach::loss(90 + i as u64, 3, 67, kind, objective, Some(5.0)));
+        }
         list
     });
 }

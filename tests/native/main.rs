@@ -19,13 +19,18 @@ mod loss;
 mod random;
 mod recurrent;
 mod repack;
+mod sampling;
 mod shaders;
 mod split;
 mod state;
 mod student;
+#[cfg(feature = "teach")]
+mod taught;
+mod teaching;
 mod templates;
 mod text;
 mod tool_calls;
+mod tools;
 mod traces;
 mod trainer;
 mod walls;

@@ -79,17 +79,6 @@ fn chunks_of_seven_agree_with_the_kit() {
 }
 
 #[test]
-fn teaching_them_is_refused() {
-    for name in MODELS {
-        let Some((file, _)) = reference(name) else {
-            return kit::skip("teaching_them_is_refused");
-        };
-        let error = open(&file, None).plan().teachable().unwrap_err();
-        assert!(error.to_string().contains("recurrent layers"), "{name}: {error}");
-    }
-}
-
-#[test]
 fn a_token_costs_one_submission_and_eight_dispatches_a_layer() {
     let test = "a_token_costs_one_submission_and_eight_dispatches_a_layer";
     let Some(gpu) = meet(test, GpuOptions::default()) else {

@@ -106,6 +106,7 @@ fn state_has_the_layout_of_its_struct() {
         ("temperature", offset_of!(State, temperature)),
         ("top_p", offset_of!(State, top_p)),
         ("min_p", offset_of!(State, min_p)),
+        ("typical_p", offset_of!(State, typical_p)),
     ];
     let expected: Vec<_> = expected
         .iter()

@@ -11,7 +11,7 @@ use understudy::model::{Sampling, Step};
 use understudy::student::{Engine, Event, Finish, Header, Prompt, Request, Student};
 use understudy::text::template::Message;
 
-fn bundled() -> Vec<u8> {
+pub fn bundled() -> Vec<u8> {
     std::fs::read(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/school/models/understudy-pip.gguf"
@@ -19,11 +19,11 @@ fn bundled() -> Vec<u8> {
     .expect("the bundled student is in school/models/")
 }
 
-fn open(file: Vec<u8>, gpu: Option<&Gpu>) -> Student {
+pub fn open(file: Vec<u8>, gpu: Option<&Gpu>) -> Student {
     pollster::block_on(Student::open(&Bytes(file), gpu, None, |_, _| Ok(()))).unwrap()
 }
 
-fn user(text: &str) -> Message {
+pub fn user(text: &str) -> Message {
     Message {
         role: "user".into(),
         content: text.into(),
@@ -31,7 +31,7 @@ fn user(text: &str) -> Message {
     }
 }
 
-fn greedy(prompt: Prompt, max_tokens: usize) -> Request {
+pub fn greedy(prompt: Prompt, max_tokens: usize) -> Request {
     Request {
         prompt,
         sampling: Sampling::GREEDY,
@@ -40,12 +40,12 @@ fn greedy(prompt: Prompt, max_tokens: usize) -> Request {
     }
 }
 
-fn answer(student: &mut Student, request: &Request) -> understudy::student::Answer {
+pub fn answer(student: &mut Student, request: &Request) -> understudy::student::Answer {
     pollster::block_on(student.generate(request, |_| false)).unwrap()
 }
 
 /// The devices that a test runs on: the CPU, and lavapipe where there is one.
-fn devices(test: &str) -> Vec<Option<Gpu>> {
+pub fn devices(test: &str) -> Vec<Option<Gpu>> {
     let mut devices = vec![None];
     if let Some(gpu) = meet(
         test,

@@ -43,7 +43,7 @@ fn every_way_of_writing_is_read() {
     let weather = json!({ "place": "Bern", "days": 3 });
     let one: &[(&str, Value)] = &[("get_weather", weather.clone())];
     let two: &[(&str, Value)] = &[("get_weather", weather.clone()), ("now", json!({}))];
-    let cases: [Case; 27] = [
+    let cases: [Case; 30] = [
         (
             "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"place\": \"Bern\", \"days\": 3}}\n</tool_call>",
             "",
@@ -172,6 +172,21 @@ fn every_way_of_writing_is_read() {
             one,
         ),
         (
+            "Sure.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"place\": \"Bern\", \"days\": 3}<｜tool▁call▁end｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+            "Sure.",
+            two,
+        ),
+        (
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"place\": \"Bern\", \"days\": 3}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+            "",
+            two,
+        ),
+        (
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"place\": \"Bern\", \"days\": 3}",
+            "",
+            one,
+        ),
+        (
             "<function_calls>get_weather(place=\"Bern\", days=3)\nnow()</function_calls>",
             "",
             two,
@@ -256,6 +271,9 @@ fn what_only_looks_like_a_call_is_text() {
         "```tool_code\nunknown(a=1)\n```",
         "```python\nnow()\n```",
         "<start_function_call>call:now{a:}<end_function_call>",
+        "<｜tool▁calls▁begin｜>now<｜tool▁calls▁end｜>",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>3<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "<｜tool▁calls▁begin｜><｜tool▁calls▁end｜>",
         "<|tool_call_start|>[f(a=[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
     ] {
         let (content, calls) = read_all(text);

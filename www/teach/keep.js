@@ -50,13 +50,14 @@ async function attachChecked(student, teaching, gguf) {
   return adapter;
 }
 
-/** @param {string} name @param {{ gguf: Blob, peft: Blob, card: any }} files */
+/** @param {string} name @param {{ gguf: Blob, peft: Blob | null, card: any }} files */
 function offer(name, { gguf, peft, card }) {
   const base = fileName(name);
   /** @type {[string, string, Blob][]} */
   const files = [
     ["Adapter for llama.cpp", `${base}.gguf`, gguf],
-    ["PEFT folder", `${base}-peft.zip`, peft],
+    // Not every student's matrices have names in PEFT's layout.
+    .../** @type {[string, string, Blob][]} */ (peft ? [["PEFT folder", `${base}-peft.zip`, peft]] : []),
     ["Run card", `${base}-card.json`, new Blob([JSON.stringify(card, null, 2)], { type: "application/json" })],
   ];
   at("keep-files").replaceChildren(...files.map(([label, file, blob]) => {
@@ -124,7 +125,7 @@ export class Keeper {
     }
   }
 
-  /** @param {string} name @param {string} base @param {{ gguf: Blob, peft: Blob, card: any }} files @param {any} adapter @param {(text: string) => void} say */
+  /** @param {string} name @param {string} base @param {{ gguf: Blob, peft: Blob | null, card: any }} files @param {any} adapter @param {(text: string) => void} say */
   async store(name, base, files, adapter, say) {
     const { adapters, notice } = this.host;
     try {

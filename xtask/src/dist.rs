@@ -1,7 +1,8 @@
 //! Makes the page: crate -> wasm -> JavaScript glue -> optimizer -> `dist/`. What is up to date is not made again.
 //!
 //! ```text
-//! dist/index.html, loader.html      as in the repository
+//! dist/index.html, loader.html      as in the repository, and manifest.webmanifest
+//! dist/sw.js                        the service worker, behind the list of all these files
 //! dist/www/                         every file of www/
 //! dist/wasm/understudy.js           the glue of wasm-bindgen, with understudy_bg.wasm and understudy.d.ts beside it
 //! dist/wasm/understudy_teach.js     the same of the build that also teaches
@@ -192,7 +193,7 @@ fn assemble(places: &Places, made: &[PathBuf]) -> Result<()> {
         kept.insert(dist.join(name));
         Ok(())
     };
-    for name in ["index.html", "loader.html"] {
+    for name in ["index.html", "loader.html", "manifest.webmanifest"] {
         place(name.to_owned(), read(&places.root.join(name))?)?;
     }
     let www = places.root.join("www");
@@ -222,12 +223,17 @@ fn assemble(places: &Places, made: &[PathBuf]) -> Result<()> {
         place(format!("students/{to}"), bytes)?;
     }
     place("students/students.json".to_owned(), serde_json::to_vec_pretty(&list)?)?;
+    kept.insert(dist.join("sw.js"));
     for file in files_below(dist)? {
         if !kept.contains(&file) {
             fs::remove_file(file)?;
         }
     }
-    Ok(())
+    run::check(
+        Command::new("node")
+            .arg(places.root.join("xtask/offline.mjs"))
+            .arg(dist),
+    )
 }
 
 /// A library's last line may point to a source map that is not shipped; browsers would ask for it.

@@ -6,7 +6,11 @@
 //! school prune                            -> WORK/tokenizer-student.json          (only tokens that it has seen)
 //! grow.py student -> teacher              -> WORK/teacher-first/start.safetensors (computes what the student does)
 //! train.py teacher --start                -> WORK/teacher-first/weights.safetensors
-//! train.py teacher --start --practice     -> WORK/teacher/weights.safetensors    (more of what was hardest)
+//! train.py teacher --start --practice     -> WORK/teacher-second                 (more of what was hardest)
+//! train.py teacher --start                -> WORK/teacher-third
+//! mean.py first, second, third            -> WORK/teacher-mean
+//! train.py teacher --start --average      -> WORK/teacher-fourth
+//! mean.py mean, fourth                    -> WORK/teacher/weights.safetensors
 //! school export, eval, read               -> WORK/*.gguf, WORK/*.txt
 //! school traces                           -> WORK/traces/
 //! distill.py                              -> WORK/taught.safetensors, marked again
@@ -24,7 +28,7 @@ use std::process::Command;
 pub struct Wish {
     /// The seed of text and weights.
     pub seed: String,
-    /// Minutes of training: the student, the teacher, and the teacher's second course.
+    /// Minutes of training: the student, the teacher, and each of the teacher's later courses.
     pub minutes: [String; 3],
     /// Where everything is put.
     pub work: PathBuf,
@@ -106,46 +110,80 @@ pub fn make(places: &Places, wish: &Wish) -> Result<()> {
     )?;
     let (student, start) = (at("student/weights.safetensors"), at("teacher-first/start.safetensors"));
     rooms.python("grow.py", &[STUDENT, text(&student)?, TEACHER, text(&start)?])?;
-    let (once, twice) = (at("student/training.json"), at("teacher-first/training.json"));
-    let first_weights = at("teacher-first/weights.safetensors");
-    // Another part of the text, so that the teacher sees nothing twice that the student saw.
-    let first = [
-        "--minutes",
-        &wish.minutes[1],
-        "--batch",
-        "4096",
-        "--first",
-        "1000000000",
-        "--start",
-        text(&start)?,
-        "--earlier",
-        text(&once)?,
-    ];
-    rooms.train(TEACHER, &at("teacher-first"), seed, &first)?;
-    // The second course starts from trained weights: smaller rates that fall from early on, and hardly any weight on
-    // what people write, which is guessed as well as it can be.
-    let second = [
-        "--minutes",
-        &wish.minutes[2],
-        "--batch",
-        "4096",
-        "--first",
+    // Another part of the text each time, so that the teacher sees nothing twice.
+    let course = |name: &str, minutes: &str, from: &Path, before: &str, first: &str, more: &[&str]| {
+        let earlier = at(&format!("{before}/training.json"));
+        let mut words = vec!["--minutes", minutes, "--batch", "4096", "--first", first];
+        words.extend(["--start", text(from)?, "--earlier", text(&earlier)?]);
+        words.extend(more);
+        rooms.train(TEACHER, &at(name), seed, &words)
+    };
+    let weights = |name: &str| at(&format!("{name}/weights.safetensors"));
+    let mean = |name: &str, parts: &[(&str, &str)]| {
+        let shares: Vec<String> = parts
+            .iter()
+            .map(|(share, folder)| Ok(format!("{share}:{}", text(&at(folder))?)))
+            .collect::<Result<_>>()?;
+        let (work, school) = (at(name), text(&rooms.school)?);
+        let mut words = vec![TEACHER, "--work", text(&work)?, "--school", school, "--seed", seed];
+        words.extend(shares.iter().map(String::as_str));
+        rooms.python("mean.py", &words)
+    };
+    course("teacher-first", &wish.minutes[1], &start, "student", "1000000000", &[])?;
+    // Later courses start from trained weights: smaller rates that fall from early on, and hardly any weight on what people
+    // write, which is guessed as well as it can be.
+    let rates = |rate: &'static str, embedding: &'static str, tail: &'static str| {
+        let quiet = [
+            "--quiet",
+            "0.02",
+            "--rate",
+            rate,
+            "--embedding-rate",
+            embedding,
+            "--tail",
+            tail,
+        ];
+        quiet.to_vec()
+    };
+    let later = wish.minutes[2].as_str();
+    let second = [rates("0.01", "0.002", "0.85"), vec!["--practice"]].concat();
+    course(
+        "teacher-second",
+        later,
+        &weights("teacher-first"),
+        "teacher-first",
         "2000000000",
-        "--start",
-        text(&first_weights)?,
-        "--earlier",
-        text(&twice)?,
-        "--practice",
-        "--quiet",
-        "0.02",
-        "--rate",
-        "0.01",
-        "--embedding-rate",
-        "0.002",
-        "--tail",
-        "0.85",
+        &second,
+    )?;
+    let third = rates("0.012", "0.0025", "0.8");
+    course(
+        "teacher-third",
+        later,
+        &weights("teacher-second"),
+        "teacher-second",
+        "3000000000",
+        &third,
+    )?;
+    let three = [
+        ("0.15", "teacher-first"),
+        ("0.4", "teacher-second"),
+        ("0.45", "teacher-third"),
     ];
-    rooms.train(TEACHER, &at("teacher"), seed, &second)?;
+    mean("teacher-mean", &three)?;
+    let fourth = [
+        rates("0.01", "0.002", "0.7"),
+        vec!["--practice", "0.5", "--average", "0.99"],
+    ]
+    .concat();
+    course(
+        "teacher-fourth",
+        later,
+        &weights("teacher-mean"),
+        "teacher-third",
+        "6000000000",
+        &fourth,
+    )?;
+    mean("teacher", &[("0.5", "teacher-mean"), ("0.5", "teacher-fourth")])?;
     // The student's file spells with tokens that the student has seen: what it never saw, no adapter could teach it.
     let seen = at("tokenizer-student.json");
     rooms.school(&["prune", text(&tokenizer)?, text(&seen)?, "--seed", seed])?;

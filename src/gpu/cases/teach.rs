@@ -134,16 +134,24 @@ pub enum Kind {
     Dense,
 }
 
-/// A case of `loss` over `rows` rows of `vocabulary` logits; the last row has text alone.
-pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Objective) -> Case {
+/// A case of `loss` over `rows` rows of `vocabulary` logits; the last row has text alone. `cap`: of a head with a cap.
+pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Objective, cap: Option<f32>) -> Case {
     let mut numbers = Numbers(seed);
+    let capped = |z: f32| cap.map_or(z, |cap| cap * (z / cap).tanh());
     let mut logits: Vec<f32> = numbers.vector(rows * vocabulary).iter().map(|v| 9.0 * v).collect();
     let dense: Vec<f32> = numbers.vector(rows * vocabulary).iter().map(|v| 7.0 * v).collect();
     let k = if let Kind::Sparse(k) = kind { k } else { 1 };
     let (mut about, mut ids, mut logprobs) = (Vec::new(), vec![0u32; rows * k], vec![0.0f32; rows * k]);
     let (mut after, mut stats) = (Vec::new(), Vec::new());
     for r in 0..rows {
-        let row = &logits[r * vocabulary..(r + 1) * vocabulary];
+        let row: Vec<f32> = logits[r * vocabulary..(r + 1) * vocabulary]
+            .iter()
+            .map(|z| capped(*z))
+            .collect();
+        let theirs: Vec<f32> = dense[r * vocabulary..(r + 1) * vocabulary]
+            .iter()
+            .map(|z| capped(*z))
+            .collect();
         let target = (numbers.bits() % vocabulary as u64) as u32;
         // Each token once, among them the one that was said; a little is left for all others.
         let own: Vec<u32> = (0..k as u32)
@@ -157,12 +165,13 @@ pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Ob
                 ids: &own,
                 logprobs: &said,
             },
-            Kind::Dense => Teacher::Dense(&dense[r * vocabulary..(r + 1) * vocabulary]),
+            Kind::Dense => Teacher::Dense(&theirs),
         };
         let weight = 0.25;
         let mut gradient = vec![0.0; vocabulary];
-        let one = cpu::loss::loss(row, target, teacher, &objective, weight, &mut gradient);
-        after.extend(gradient.iter().map(|g| *g as f32));
+        let one = cpu::loss::loss(&row, target, teacher, &objective, weight, &mut gradient);
+        let slope = |z: f32| cap.map_or(1.0, |cap| 1.0 - f64::from(z / cap).powi(2));
+        after.extend(gradient.iter().zip(&row).map(|(g, z)| (g * slope(*z)) as f32));
         let top = row.iter().all(|z| *z <= row[target as usize]);
         stats.extend([one.total as f32, one.ce as f32, one.divergence as f32, flag(top) as f32]);
         let at = r * k..(r + 1) * k;
@@ -178,6 +187,9 @@ pub fn loss(seed: u64, rows: usize, vocabulary: usize, kind: Kind, objective: Ob
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(&about);
     let mut constants = vec![("VOCABULARY", vocabulary as f64), ("WG", 16.0)];
     constants.extend(loss_constants(&objective, k, kind == Kind::Dense));
+    if let Some(cap) = cap {
+        constants.extend([("CAP", f64::from(cap)), ("TEACHER_CAPPED", 1.0)]);
+    }
     logits.truncate(after.len());
     Case {
         kernel: Kernel::Loss,
@@ -289,7 +301,8 @@ pub fn known_answers(block_types: &[BlockType]) -> Vec<Case> {
         lora_grad(3, 5, 16, 32, false, false),
         grad_norm(4, 300, 128),
         adamw(5, 100),
-        loss(6, 3, 40, Kind::Sparse(4), Objective::default()),
+        loss(6, 3, 40, Kind::Sparse(4), Objective::default(), None),
+        loss(7, 3, 40, Kind::Sparse(4), Objective::default(), Some(6.0)),
     ];
     for (i, &block_type) in block_types.iter().enumerate() {
         cases.push(matmul_back(100 + i as u64, block_type, 18, 9, 256, 8, false));
