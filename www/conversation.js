@@ -133,6 +133,8 @@ export class Conversation {
 
   /** A chat was deleted in this tab. @param {string} id */
   removed(id) {
+    // What the student has read may be of that chat.
+    this.host.recall.forget();
     if (id === this.chat.id) this.become(newChat());
   }
 

@@ -3,6 +3,7 @@
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Most bytes of a text that are looked at.
 const MAX_TEXT: usize = 40;
@@ -36,10 +37,10 @@ pub fn breakers(tokenizer: &Tokenizer, texts: &[String]) -> Result<BTreeMap<u32,
                 if !bytes.ends_with(&text.as_bytes()[..taken]) {
                     continue;
                 }
-                if !tails.contains_key(&taken) {
+                if let Entry::Vacant(place) = tails.entry(taken) {
                     let mut tail = tokenizer.encode(&text[taken..], false, false)?;
                     tail.truncate(MAX_TAIL);
-                    tails.insert(taken, tail);
+                    place.insert(tail);
                 }
                 let known = found.entry(id).or_default();
                 if !known.contains(&tails[&taken]) {

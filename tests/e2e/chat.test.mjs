@@ -35,6 +35,7 @@ describe("the page", () => {
     await page.click("#new-chat");
     assert.equal(await page.locator(".turn").count(), 0);
     await page.click("text=Bring the last one back");
+    await page.locator(".turn").nth(1).waitFor();
     assert.equal(await page.locator(".turn").count(), 2);
     await page.context().close();
   });

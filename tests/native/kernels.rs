@@ -234,7 +234,7 @@ fn matmul_cases() -> Vec<Case> {
 
 #[test]
 fn matmul() {
-    check(Kernel::Matmul, || matmul_cases());
+    check(Kernel::Matmul, matmul_cases);
 }
 
 #[test]

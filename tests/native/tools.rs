@@ -146,7 +146,7 @@ fn messages_are_read_or_refused() {
             "object",
         ),
     ] {
-        let Err(Error::Request { what }) = tools::messages(&[message.clone()]) else {
+        let Err(Error::Request { what }) = tools::messages(std::slice::from_ref(&message)) else {
             panic!("{message} is no message")
         };
         assert!(what.contains(word), "{what}");
