@@ -197,6 +197,8 @@ pub struct Training {
     pub machine: String,
     /// The seed.
     pub seed: u64,
+    /// The weights are the mean of the last courses.
+    pub is_mean: bool,
 }
 
 impl Training {
@@ -214,6 +216,7 @@ impl Training {
             tokens: number("tokens"),
             machine: json["machine"].as_str().unwrap_or("an unnamed machine").to_owned(),
             seed: number("seed"),
+            is_mean: json["mean"].is_array(),
         }
     }
 
@@ -226,7 +229,12 @@ impl Training {
             )
         };
         let runs: Vec<_> = self.earlier.iter().chain([self]).map(run).collect();
-        format!("From scratch, from random weights: {}.", runs.join("; then "))
+        let end = if self.is_mean {
+            "; then the mean of the last courses"
+        } else {
+            ""
+        };
+        format!("From scratch, from random weights: {}{end}.", runs.join("; then "))
     }
 }
 
