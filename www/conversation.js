@@ -24,7 +24,7 @@ export function grow() {
 export class Conversation {
   /**
    * @param {import("./chat-store.js").ChatStore} store
-   * @param {{ attachments: import("./attachments.js").Attachments, student: () => any, opening: () => Promise<any>, request: () => any, system: () => string, remember: () => void, changed: () => void, recall: import("./recall.js").Recall }} host
+   * @param {{ attachments: import("./attachments.js").Attachments, student: () => any, opening: () => Promise<any>, request: () => any, system: () => string, remember: () => void, changed: () => void, recall: import("./recall.js").Recall, general: () => any }} host
    *   `request`: the settings of a request; `remember`: the draft or the open chat is another; `changed`: the list of chats is.
    */
   constructor(store, host) {
@@ -451,7 +451,9 @@ export class Conversation {
     if (last?.context && reply.stats) this.meter.show(last.context.used, last.context.size, t("stats.rate", { rate: rate(reply.stats.perSecond) }));
     if (known && known.code !== "aborted") {
       say("");
-      return void complain(known);
+      if (known.code !== "template" || this.host.student()?.info().template !== "file") return void complain(known);
+      // The file's own template fails on this chat: the general one may do.
+      return void notice("error", known.message, { hint: known.hint, code: known.code, foreign: true, action: [t("template.general"), this.host.general] });
     }
     const full = last?.finish === "length" && last.context && last.context.used + 1 >= last.context.size;
     if (full) notice("warning", t("context.full"), { hint: t("context.full.hint"), code: "context-full" });

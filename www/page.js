@@ -107,6 +107,17 @@ function heed({ kind, message, hint, progress, device, names, uri }) {
   }
 }
 
+/** Where the open student came from, in words. */
+let openFrom = "";
+
+/** The open student once more, with chats written out by the general template. */
+function openGenerally() {
+  return inTurn(async () => {
+    if (!engine || !studentBlob) return;
+    await adopt(await engine.open(studentBlob, { context: context(), template: "general", onProgress }), studentBlob, openKey, openFrom);
+  }).catch(complain);
+}
+
 /** @param {any} opened @param {Blob} blob @param {string} key @param {string} from */
 async function adopt(opened, blob, key, from) {
   const before = student?.adapters ?? [];
@@ -116,7 +127,8 @@ async function adopt(opened, blob, key, from) {
   lastStudent = key;
   const info = student.info();
   showStudent(info, student.device);
-  showClaims(info, from);
+  showClaims(student, from);
+  openFrom = from;
   at("thinking-row").hidden = !info.thinks;
   document.documentElement.dataset.ready = "true";
   counter.start();
@@ -371,7 +383,7 @@ const talk = new Conversation(chats, {
     ...Object.fromEntries(["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map((name) => [name, numberOf(name)])),
     ...(student.info().thinks ? { enable_thinking: Boolean(settings.thinking) } : {}),
   }),
-  changed: () => list.refresh(), recall,
+  changed: () => list.refresh(), recall, general: openGenerally,
 });
 const list = new ChatList(chats, {
   current: () => talk.chat,

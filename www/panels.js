@@ -40,8 +40,24 @@ function several(things) {
   return holder;
 }
 
-/** @param {any} info @param {string} from */
-export function showClaims(info, from) {
+/** The hash of the student's file, which is worked out when it is asked for: the whole file is read. @param {any} student */
+function hashOf(student) {
+  const holder = make("span", "hash");
+  const button = /** @type {HTMLButtonElement} */ (make("button", "plain", t("fact.sha.go")));
+  button.type = "button";
+  button.id = "sha256";
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    const hash = await student.sha256().catch((/** @type {any} */ error) => error);
+    holder.replaceChildren(typeof hash === "string" ? make("code", "", hash) : english(make("span", "", hash.message)));
+  });
+  holder.append(button);
+  return holder;
+}
+
+/** @param {any} student @param {string} from */
+export function showClaims(student, from) {
+  const info = student.info();
   const made = info.provenance ?? {};
   facts(at("provenance"), [
     [t("fact.name"), made.name],
@@ -55,6 +71,7 @@ export function showClaims(info, from) {
     [t("fact.languages"), made.languages?.join(", ")],
     [t("fact.address"), made.url ? named(made.url, made.url) : undefined],
     [t("fact.description"), made.description],
+    [t("fact.sha"), hashOf(student)],
   ]);
   const blocks = Object.entries(info.block_types ?? {}).map(([type, count]) => t("fact.block", { n: parameters(Number(count)), type })).join(", ");
   facts(at("openness"), [

@@ -365,6 +365,8 @@ export interface Student extends Noticing {
   count(messages: Message[], options?: PromptOptions): Promise<number>;
   /** The prompt of this chat to the letter, control tokens included. */
   prompt(messages: Message[], options?: PromptOptions): Promise<string>;
+  /** SHA-256 of the student's file, in hexadecimal digits; the whole file is read for it, once. */
+  sha256(options?: { signal?: AbortSignal }): Promise<string>;
   /**
    * Teaches this student from a teacher's answers in one go, on a worker and a device of its own; the chat stays usable.
    * Iterate it for step reports; afterwards `adapter` is what was learned, ready for `attach`.

@@ -204,6 +204,15 @@ class Student extends EventTarget {
     return this.engine.call(type, args, options);
   }
 
+  /** SHA-256 of the student's file, in hexadecimal digits: the whole file is read for it, once. @param {{ signal?: AbortSignal }} [options] @returns {Promise<string>} */
+  sha256({ signal } = {}) {
+    this.hashed ??= this.ask("sha256", {}, { signal }).catch((/** @type {any} */ error) => {
+      this.hashed = null;
+      throw error;
+    });
+    return this.hashed;
+  }
+
   /** What the engine has done and holds so far: { counts: { dispatches, submissions, buffers, bind_groups, pipelines }, memory } in calls and bytes. */
   measure() {
     return this.ask("measure", {});

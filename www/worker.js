@@ -7,6 +7,9 @@ import { isAborted, notify, post, prepareDevice, reader, serve, stopped } from "
 
 /** @typedef {import("./worker-base.js").Call} Call */
 
+/** Bytes that are hashed at a time. */
+const PIECE = 4 * 2 ** 20;
+
 /** @type {any} */ let glue = null;
 /** @type {any} */ let runner = null;
 /** @type {any} */ let runnerOptions = {};
@@ -88,6 +91,21 @@ const work = {
 
   async prompt(call) {
     return runner.prompt(call.args.messages, call.args.options ?? {});
+  },
+
+  /** SHA-256 of the open student's file, in hexadecimal digits. */
+  async sha256(call) {
+    const blob = source?.blob;
+    if (!blob) throw new Error("no student is open");
+    const hash = new glue.Sha256();
+    for (let at = 0; at < blob.size; at += PIECE) {
+      if (isAborted(call)) {
+        hash.free();
+        throw stopped();
+      }
+      hash.update(new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer()));
+    }
+    return hash.hex();
   },
 
   async measure() {

@@ -2,6 +2,7 @@
 //! code, a message and a hint.
 
 mod chat;
+mod hash;
 #[cfg(feature = "teach")]
 pub mod teach;
 

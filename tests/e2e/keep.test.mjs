@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { answered, ask, stage } from "./page.js";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { ROOT, answered, ask, stage } from "./page.js";
 
 const QUICK = { hash: "#gpu=off" };
 const settings = (page) => page.evaluate(() => (document.getElementById("settings").open = true));
@@ -225,6 +227,37 @@ describe("what is kept", () => {
     });
     await page.waitForSelector("#attached li");
     assert.match(await page.locator("#attached").innerText(), /dropped\.md/);
+    await page.context().close();
+  });
+
+  test("the student's file is told from others by its SHA-256, which is worked out when it is asked for", async () => {
+    const page = await site.open(QUICK);
+    await page.evaluate(() => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+    await page.click("#sha256");
+    const shown = await page.locator("#provenance code").innerText();
+    assert.equal(shown, createHash("sha256").update(readFileSync(join(ROOT, "school/models/understudy-pip.gguf"))).digest("hex"));
+    await page.context().close();
+  });
+
+  test("a template that fails says where, and the general one is offered in its place", async () => {
+    const page = await site.open(QUICK);
+    await settings(page);
+    await page.fill("#max_tokens", "4");
+    // The same file with a name that no template knows, as long as the one that it takes the place of.
+    const bytes = readFileSync(join(ROOT, "school/models/understudy-pip.gguf"));
+    bytes.write("+ message.ruin +", bytes.indexOf("+ message.role +"));
+    await page.setInputFiles("#file", file("broken-template.gguf", bytes));
+    await page.waitForFunction(() => /broken-template/.test(document.getElementById("openness").textContent), null, { timeout: 60_000 });
+    await page.fill("#prompt", "Hello.");
+    await page.click("#send");
+    const notice = page.locator('.notice[data-code="template"]');
+    assert.match(await notice.innerText(), /line \d+/);
+    assert.equal(await page.inputValue("#prompt"), "Hello.");
+    await notice.locator("text=Use the general template").click();
+    await page.waitForFunction(() => /a general one/.test(document.getElementById("openness").textContent), null, { timeout: 60_000 });
+    await page.click("#send");
+    await answered(page, 1);
+    assert.deepEqual(page.problems, []);
     await page.context().close();
   });
 });

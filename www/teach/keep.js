@@ -112,7 +112,8 @@ export class Keeper {
     try {
       if (!this.from.isOpen()) throw new UnderstudyError("no-student", `${base} is not open in the chat.`, "Open it again, then keep the adapter: it is checked there first.");
       say("Writing the adapter and reading it back.");
-      const files = await teaching.export({ name, base, ...(teacher ? { teacher } : {}), ...(terms ? { terms } : {}) });
+      const base_sha256 = await host.student().sha256();
+      const files = await teaching.export({ name, base, base_sha256, ...(teacher ? { teacher } : {}), ...(terms ? { terms } : {}) });
       say("Comparing what it does in the chat with what it did in training.");
       const adapter = await host.inTurn(() => attachChecked(host.student(), teaching, files.gguf));
       offer(name, files);
