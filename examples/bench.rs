@@ -1,4 +1,4 @@
-//! `bench [--json FILE] [--write FOLDER] [--only answers|training|memory]`: what decoding, prefill and loading cost on this machine, on the GPU and on the CPU
+//! `bench [--json FILE] [--write FOLDER] [--only answers|forms|training|memory]`: what decoding, prefill and loading cost on this machine, on the GPU and on the CPU
 //! engine, for a small trained model of the kit, the bundled student, and random students of SmolLM2-135M's shape.
 //! `--write` only writes the random students into a folder, for the bench in the browser. Built with `--features teach` it
 //! measures training too, beside prefill of the same length; `--only memory` measures what a step of a student of Qwen2.5-0.5B's
@@ -298,7 +298,6 @@ fn answers(random: &[(String, PathBuf)], rows: &mut Rows) -> Result<(), Failure>
         }
         rows.extend(measure(name, "native CPU", path, None)?);
     }
-    rows.extend(form("bundled", &root.join("school/models/understudy-pip.gguf"))?);
     Ok(())
 }
 
@@ -314,6 +313,10 @@ fn main() {
         let mut rows = Rows::default();
         if only.is_none_or(|part| part == "answers") {
             answers(&random, &mut rows)?;
+        }
+        if only.is_none_or(|part| part == "forms") {
+            let pip = Path::new(env!("CARGO_MANIFEST_DIR")).join("school/models/understudy-pip.gguf");
+            rows.extend(form("bundled", &pip)?);
         }
         #[cfg(feature = "teach")]
         {
