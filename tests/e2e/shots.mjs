@@ -7,7 +7,8 @@ const images = join(ROOT, "docs", "images");
 mkdirSync(images, { recursive: true });
 const site = await stage();
 try {
-  const page = await site.open({ viewport: { width: 1280, height: 1000 } });
+  const page = await site.open({ viewport: { width: 1280, height: 1000 }, serviceWorkers: "allow" });
+  await page.waitForSelector("html[data-offline]");
   await page.evaluate(() => document.getElementById("settings").setAttribute("open", ""));
   await page.fill("#temperature", "0");
   await page.dispatchEvent("#temperature", "change");
