@@ -178,6 +178,8 @@ describe("what is kept", () => {
         await out.close();
       }
     });
+    // Which chat is open is remembered a moment after it was last changed.
+    await page.waitForFunction(() => JSON.parse(localStorage.getItem("understudy.page") ?? "{}").chat);
     const other = await page.context().newPage();
     await other.goto(`${site.server.origin}/#gpu=off`);
     await other.waitForSelector(".turn.user");
